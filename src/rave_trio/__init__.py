@@ -1,0 +1,72 @@
+"""rave-trio: neural video upscaling on structured concurrency.
+
+The floor plan.  Lower floors never import higher ones, and a test enforces it:
+
+    4  cli                                       commands, rendering for people and programs
+    3  plan, job, report                         decide, run, account for it
+    2  pipeline                                  the nursery, stages, channels, metrics, stopping
+    1  memory, devices, media, color, inference  passive pieces with short blocking methods
+    0  errors, frames, options                   words that every floor shares
+
+The names below are the public ones.  They load on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rave_trio.errors import RaveError, Stopped
+    from rave_trio.job import Progress, upscale, upscale_sync
+    from rave_trio.options import UpscaleOptions
+    from rave_trio.pipeline import PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
+    from rave_trio.plan import EnginePlan, make_plan
+    from rave_trio.report import PipelineReport
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "EnginePlan": "plan",
+    "PipelineConfig": "pipeline",
+    "PipelineMetrics": "pipeline",
+    "PipelineReport": "report",
+    "Progress": "job",
+    "RaveError": "errors",
+    "Stop": "pipeline",
+    "Stopped": "errors",
+    "UpscaleOptions": "options",
+    "UpscalePipeline": "pipeline",
+    "make_plan": "plan",
+    "upscale": "job",
+    "upscale_sync": "job",
+}
+
+__all__ = [
+    "EnginePlan",
+    "PipelineConfig",
+    "PipelineMetrics",
+    "PipelineReport",
+    "Progress",
+    "RaveError",
+    "Stop",
+    "Stopped",
+    "UpscaleOptions",
+    "UpscalePipeline",
+    "__version__",
+    "make_plan",
+    "upscale",
+    "upscale_sync",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,237 @@
+"""The one way in: plan, run, publish, report.  The command line, the library and any service go through here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+import attrs
+import trio
+import trio.from_thread
+import trio.to_thread
+
+from rave_trio.color import SurfaceToTensor, TensorToSurface
+from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, Stopped
+from rave_trio.frames import Closable
+from rave_trio.inference.openvino import Model, OpenVinoBackend
+from rave_trio.media.decoder import LibavDecoder
+from rave_trio.media.parts import Part, PartEncoder, PartsFolder
+from rave_trio.media.publish import publish
+from rave_trio.memory import HostPool, Ledger
+from rave_trio.options import UpscaleOptions
+from rave_trio.pipeline import PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
+from rave_trio.plan import EnginePlan, make_plan, partial_path
+from rave_trio.report import PipelineReport
+
+C = TypeVar("C", bound=Closable)
+Args = TypeVarTuple("Args")
+
+PROGRESS_INTERVAL = 0.25
+"""Seconds between two calls of a progress function."""
+
+
+@attrs.frozen
+class Progress:
+    """Where a run stands.  ``total`` is an estimate unless the container counts its frames."""
+
+    phase: str
+    """``upscale``, then ``publish``."""
+    done: int
+    total: int | None
+    metrics: PipelineMetrics
+
+    @property
+    def fps(self) -> float:
+        return self.done / self.metrics.elapsed if self.metrics.elapsed else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to go, at the mean speed so far."""
+        if not self.total or not self.fps:
+            return None
+        return max(0, self.total - self.done) / self.fps
+
+
+OnProgress = Callable[[Progress], None]
+
+
+async def upscale(
+    input: str | Path,
+    output: str | Path,
+    *,
+    on_plan: Callable[[EnginePlan], None] | None = None,
+    on_progress: OnProgress | None = None,
+    stop: Stop | None = None,
+    **options: Any,
+) -> PipelineReport:
+    """Upscale ``input`` to ``output`` inside a running Trio program.
+
+    ``options`` are the fields of :class:`rave_trio.UpscaleOptions`.  ``on_plan`` is called once before the first frame,
+    ``on_progress`` a few times a second; both run in the Trio thread and should return quickly.
+
+    The output path changes only when the result is whole.  ``stop.request()``, or cancelling the surrounding scope,
+    drains what is in flight and leaves it as ``OUT.partial.mkv`` (with the output's own extension); a second request
+    ends at once and leaves nothing.
+
+    Raises a :class:`rave_trio.errors.RaveError` that says what happened and what to do;
+    :class:`~rave_trio.errors.Stopped` after a requested stop; ``trio.Cancelled`` after a cancelled scope.
+
+    >>> report = await rave_trio.upscale("in.mkv", "out.mkv", scale=2)
+    """
+    job = UpscaleOptions(input=input, output=output, **options)
+    stop = stop or Stop()
+    report = await run_stoppable(lambda: _run(job, stop, on_plan, on_progress), stop)
+    if report is None:
+        raise Stopped(f"stopped at once; {job.output} is as it was and nothing else is left")
+    return report
+
+
+def upscale_sync(input: str | Path, output: str | Path, **options: Any) -> PipelineReport:
+    """:func:`upscale` for programs without Trio: runs its own event loop and returns the report.
+
+    >>> report = rave_trio.upscale_sync("in.mkv", "out.mkv", scale=2)
+    """
+
+    async def main() -> PipelineReport:
+        return await upscale(input, output, **options)
+
+    return trio.run(main)
+
+
+async def _run(
+    options: UpscaleOptions,
+    stop: Stop,
+    on_plan: Callable[[EnginePlan], None] | None,
+    on_progress: OnProgress | None,
+) -> PipelineReport:
+    plan, model = await trio.to_thread.run_sync(make_plan, options)
+    if on_plan is not None:
+        on_plan(plan)
+    ledger = Ledger()
+    pipeline = UpscalePipeline(plan.pipeline)
+    run = _Run(plan, pipeline, stop, on_progress)
+    pool = HostPool(ledger)
+    async with contextlib.AsyncExitStack() as held:
+        held.callback(pool.close)
+        parts = await _hold(held, PartsFolder, options.output)
+        decoder = await _hold(held, LibavDecoder, plan.media)
+        backend = await _hold(held, _make_backend, plan, model, pool)
+        encoder = await _hold(held, PartEncoder, parts.part_path(0), plan.encoder)
+
+        async def work() -> Part:
+            return await run.produce(decoder, backend, encoder, parts, pool)
+
+        part = await alongside(work, run.tell)
+    return PipelineReport(
+        plan=plan,
+        output=options.output,
+        frames=part.frames,
+        seconds=pipeline.metrics.elapsed,
+        metrics=pipeline.metrics,
+        ledger=ledger.stats(),
+        pool=pool.stats(),
+    )
+
+
+class _Run:
+    """One run's middle: frames through the pipeline, and the finished part into its place."""
+
+    def __init__(self, plan: EnginePlan, pipeline: UpscalePipeline, stop: Stop, on_progress: OnProgress | None) -> None:
+        self._plan = plan
+        self._pipeline = pipeline
+        self._stop = stop
+        self._on_progress = on_progress
+        self._phase = "upscale"
+
+    async def produce(
+        self,
+        decoder: LibavDecoder,
+        backend: OpenVinoBackend,
+        encoder: PartEncoder,
+        parts: PartsFolder,
+        pool: HostPool,
+    ) -> Part:
+        """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""
+        metrics = await self._pipeline.run(
+            decoder,
+            SurfaceToTensor(self._plan.media.video.surface, pool),
+            backend,
+            TensorToSurface(self._plan.encoder.surface),
+            encoder,
+            stop=self._stop,
+        )
+        self._stop.drained()
+        self._phase = "publish"
+        part = encoder.part
+        if part.frames != metrics.frames_decoded or encoder.packets != part.frames:
+            raise FrameCountMismatch(
+                f"{metrics.frames_decoded} frames were decoded, {part.frames} encoded, {encoder.packets} written"
+            )
+        if decoder.defect is None and decoder.exhausted:
+            if not part.frames:
+                raise InputHasNoVideo(f"no frame could be decoded from {self._plan.media.path}")
+            await self._publish(part, parts, self._plan.options.output, complete=True)
+            return part
+        raise await self._keep_partial(part, parts, decoder.defect)
+
+    async def _keep_partial(self, part: Part, parts: PartsFolder, defect: RaveError | None) -> RaveError:
+        """Publish what there is beside the output, and return the error that says so."""
+        output = self._plan.options.output
+        kept = f"nothing was finished yet; {output} is as it was"
+        if part.frames:
+            partial = partial_path(output)
+            await self._publish(part, parts, partial, complete=False)
+            kept = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {partial}"
+        if defect is None:
+            return Stopped(f"stopped; {kept}")
+        return type(defect)(f"{defect}; {kept}", stage="decode", frame=part.frames)
+
+    async def _publish(self, part: Part, parts: PartsFolder, target: Path, *, complete: bool) -> None:
+        await trio.to_thread.run_sync(
+            lambda: publish(
+                part,
+                self._plan.media,
+                target,
+                workspace=parts.path,
+                overwrite=self._plan.options.overwrite or not complete,
+                complete=complete,
+                tick=trio.from_thread.check_cancelled,
+            )
+        )
+
+    async def tell(self) -> None:
+        """Report progress until cancelled."""
+        if self._on_progress is None:
+            return
+        while True:
+            self._on_progress(self._progress())
+            await trio.sleep(PROGRESS_INTERVAL)
+
+    def _progress(self) -> Progress:
+        metrics = self._pipeline.metrics
+        return Progress(self._phase, metrics.frames_encoded, self._plan.media.video.frames, metrics)
+
+
+def _make_backend(plan: EnginePlan, model: Model, pool: HostPool) -> OpenVinoBackend:
+    return OpenVinoBackend(
+        model,
+        plan.geometry,
+        precision=plan.precision,
+        streams=plan.streams,
+        threads=plan.threads,
+        pool=pool,
+    )
+
+
+async def _hold(held: contextlib.AsyncExitStack, make: Callable[[Unpack[Args]], C], *args: *Args) -> C:
+    """Make something in a worker thread; it is closed in one, whatever happens, when the stack unwinds."""
+    made = await trio.to_thread.run_sync(make, *args)
+
+    async def close() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(made.close)
+
+    held.push_async_callback(close)
+    return made

@@ -1,0 +1,65 @@
+"""What the rest of this room needs to know about libav: its errors in our words, its formats as our facts."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import av
+import av.error
+from av.video.format import VideoFormat
+
+from rave_trio import errors
+from rave_trio.frames import PixelFormat
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def reason(error: BaseException) -> str:
+    """The cause in a few words, without the path, which the caller names itself."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def writing(path: Path, what: type[errors.RaveError]) -> Iterator[None]:
+    """Turn failures while writing ``path`` into our errors: a full disk by name, anything else into ``what``."""
+    try:
+        yield
+    except (av.error.FFmpegError, OSError) as error:
+        number = getattr(error, "errno", None)
+        if number in FULL_DISK:
+            raise errors.DiskFull(f"no space left while writing {path}") from error
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise errors.OutputNotWritable(f"cannot write {path}: {reason(error)}") from error
+        raise what(f"cannot write {path}: {reason(error)}") from error
+
+
+def describe_format(name: str) -> PixelFormat:
+    """The facts about one libav pixel format."""
+    native = VideoFormat(name, 64, 64)
+    components = native.components
+    chroma = next((c for c in components if c.is_chroma), None)
+    return PixelFormat(
+        name=name,
+        bit_depth=max(c.bits for c in components),
+        chroma_shift_x=_log2(64 // chroma.width) if chroma else 0,
+        chroma_shift_y=_log2(64 // chroma.height) if chroma else 0,
+        is_rgb=native.is_rgb or native.has_palette,
+        is_grey=not native.is_rgb and not native.has_palette and chroma is None,
+        has_alpha=any(c.is_alpha for c in components),
+    )
+
+
+def _log2(n: int) -> int:
+    return n.bit_length() - 1
+
+
+@cache
+def codecs_of(muxer: str) -> frozenset[str]:
+    """Names of the codecs that the container ``muxer`` can hold."""
+    with av.open(io.BytesIO(), "w", format=muxer) as container:
+        return frozenset(container.supported_codecs)

@@ -1,0 +1,172 @@
+"""The software encoders on offer: their options, their formats, and what each container takes."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+
+import attrs
+import av
+import av.error
+
+from rave_trio import errors
+from rave_trio.frames import UNSPECIFIED, ColorRange, PixelFormat, SurfaceDescriptor
+from rave_trio.media._libav import codecs_of, describe_format, reason
+
+X26X_PRESETS = (
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+)
+
+
+@attrs.frozen
+class EncoderSpec:
+    """One encoder: the codec it makes, the CRF and presets it knows, options that always apply."""
+
+    name: str
+    codec: str
+    default_crf: int | None = None
+    highest_crf: int = 0
+    presets: tuple[str, ...] = ()
+    default_preset: str | None = None
+    fixed: tuple[tuple[str, str], ...] = ()
+
+
+ENCODERS = {
+    spec.name: spec
+    for spec in (
+        EncoderSpec("libx264", "h264", 17, 51, X26X_PRESETS, "medium"),
+        EncoderSpec("libx265", "hevc", 19, 51, X26X_PRESETS, "medium", (("x265-params", "log-level=error"),)),
+        EncoderSpec("libsvtav1", "av1", 22, 63, tuple(str(n) for n in range(14)), "6"),
+        EncoderSpec("ffv1", "ffv1", fixed=(("level", "3"), ("slicecrc", "1"))),
+    )
+}
+
+MUXERS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".webm": "webm"}
+"""Containers on offer, by file name extension."""
+
+
+@attrs.frozen
+class EncoderSettings:
+    """Everything that decides how frames become a stream."""
+
+    encoder: str
+    options: tuple[tuple[str, str], ...]
+    surface: SurfaceDescriptor
+    rate: Fraction
+    time_base: Fraction
+
+
+def default_encoder(muxer: str) -> str:
+    """The first encoder on offer whose codec the container can hold: libx264 where it goes."""
+    return next(spec.name for spec in ENCODERS.values() if spec.codec in codecs_of(muxer))
+
+
+def encoder_options(spec: EncoderSpec, crf: int | None, preset: str | None) -> tuple[tuple[str, str], ...]:
+    """The libav options for one encoder.  Raises UsageError for a CRF or preset it does not know."""
+    options = dict(spec.fixed)
+    if spec.default_crf is None:
+        if crf is not None or preset is not None:
+            raise errors.UsageError(
+                f"{spec.name} is lossless and takes no CRF or preset", remedy="leave out --crf and --preset"
+            )
+        return tuple(options.items())
+    crf = spec.default_crf if crf is None else crf
+    if not 0 <= crf <= spec.highest_crf:
+        raise errors.UsageError(f"{spec.name} does not know CRF {crf}", remedy=f"give --crf 0 to {spec.highest_crf}")
+    preset = preset or spec.default_preset
+    if preset not in spec.presets:
+        raise errors.UsageError(
+            f"{spec.name} does not know the preset {preset!r}",
+            remedy=f"give --preset {'|'.join(spec.presets)}",
+        )
+    return tuple({**options, "crf": str(crf), "preset": str(preset)}.items())
+
+
+@cache
+def encoder_formats(name: str) -> tuple[PixelFormat, ...]:
+    """Pixel formats that the encoder takes, in its own order."""
+    formats = av.Codec(name, "w").video_formats or []
+    return tuple(describe_format(f.name) for f in formats)
+
+
+def choose_format(encoder: str, source: PixelFormat) -> PixelFormat:
+    """The encoder's format nearest to ``source``: the same one, else the nearest that loses least.
+
+    Depth counts before subsampling, subsampling before being of the same kind (YUV, RGB, grey).
+    """
+
+    def loss(candidate: PixelFormat) -> tuple[int, ...]:
+        return (
+            candidate.name != source.name,
+            candidate.has_alpha,
+            candidate.is_grey and not source.is_grey,
+            max(0, min(source.bit_depth, 16) - candidate.bit_depth),
+            max(0, candidate.chroma_shift_x - source.chroma_shift_x),
+            max(0, candidate.chroma_shift_y - source.chroma_shift_y),
+            candidate.is_rgb != source.is_rgb,
+            candidate.is_grey != source.is_grey,
+            abs(candidate.bit_depth - source.bit_depth),
+            abs(candidate.chroma_shift_x - source.chroma_shift_x)
+            + abs(candidate.chroma_shift_y - source.chroma_shift_y),
+            candidate.name.startswith(("nv", "yuvj")),  # same samples, other layout or deprecated tag
+        )
+
+    return min(encoder_formats(encoder), key=loss)
+
+
+def open_encoder(settings: EncoderSettings) -> av.VideoCodecContext:
+    """A codec context set up and opened; raises EncodeError or OutputSizeUnsupported."""
+    context = av.VideoCodecContext.create(settings.encoder, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    configure(context, settings)
+    surface = settings.surface
+    try:
+        context.open()
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        size, name = f"{surface.width}x{surface.height}", surface.pixel_format.name
+        odd = (surface.width & surface.pixel_format.chroma_shift_x) or (
+            surface.height & surface.pixel_format.chroma_shift_y
+        )
+        if odd:
+            raise errors.OutputSizeUnsupported(
+                f"{settings.encoder} cannot encode the odd size {size} in {name}",
+                remedy="use --scale 2 or 4, or --codec ffv1",
+            ) from error
+        raise errors.EncodeError(
+            f"{settings.encoder} refuses {size} {name} with {_shown(settings.options)}: {reason(error)}"
+        ) from error
+    return context
+
+
+def configure(context: av.VideoCodecContext, settings: EncoderSettings) -> None:
+    """Write the settings, colour tags included, to a codec context that is not open yet."""
+    surface = settings.surface
+    context.width, context.height = surface.width, surface.height
+    context.pix_fmt = surface.pixel_format.name
+    context.time_base = settings.time_base
+    context.framerate = settings.rate
+    if surface.sample_aspect_ratio:
+        context.sample_aspect_ratio = surface.sample_aspect_ratio
+    if surface.color.matrix != UNSPECIFIED:
+        context.colorspace = surface.color.matrix
+    if surface.color.primaries != UNSPECIFIED:
+        context.color_primaries = surface.color.primaries
+    if surface.color.transfer != UNSPECIFIED:
+        context.color_trc = surface.color.transfer
+    if surface.color.range != ColorRange.UNSPECIFIED:
+        context.color_range = surface.color.range
+    context.options = dict(settings.options)
+    context.thread_type = "AUTO"
+
+
+def _shown(options: tuple[tuple[str, str], ...]) -> str:
+    return " ".join(f"{key}={value}" for key, value in options) or "no options"

@@ -1,0 +1,146 @@
+"""Parts: video-only files that hold contiguous runs of finished output frames.
+
+A part is Matroska, so that a run that dies leaves something readable.  Matroska would round the frames' times, so a
+part carries frame indices in the place of times (one index a millisecond) and the true times travel beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from array import array
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+import av
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from rave_trio.errors import EncodeError, MuxError, OutputError
+from rave_trio.frames import Frame
+from rave_trio.media._libav import writing
+from rave_trio.media.encoders import EncoderSettings, configure
+
+INDEX_TIME_BASE = Fraction(1, 1000)
+"""Matroska's own: index i is written as i milliseconds, exactly."""
+
+DEEPEST_REORDER = 16
+"""Frames by which H.264, HEVC and AV1 may at most reorder; keeps a part's dts below its pts."""
+
+
+@attrs.frozen
+class Part:
+    """A finished part: ``pts[i]`` and ``durations[i]``, in ``time_base``, belong to its i-th frame in display order."""
+
+    path: Path
+    time_base: Fraction
+    pts: array[int]
+    durations: array[int]
+    reorder_delay: int
+    """Packets by which decoding order runs ahead of display order."""
+
+    @property
+    def frames(self) -> int:
+        return len(self.pts)
+
+    @property
+    def end(self) -> Fraction:
+        """When the last frame stops being shown, in seconds."""
+        return (self.pts[-1] + self.durations[-1]) * self.time_base if self.pts else Fraction(0)
+
+
+class PartsFolder:
+    """A hidden folder beside the output for everything unfinished.  Gone when closed."""
+
+    def __init__(self, output: Path) -> None:
+        with writing(output.parent, OutputError):
+            self.path = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".parts", dir=output.parent))
+
+    def part_path(self, number: int) -> Path:
+        return self.path / f"part-{number:05}.mkv"
+
+    def close(self) -> None:
+        """Remove the folder and what is in it.  Idempotent."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class PartEncoder:
+    """Encodes surfaces into one part.
+
+    Not thread-safe; one caller at a time, from any thread.  :meth:`finish` makes the part whole; :meth:`close`
+    without it leaves a file that holds what the encoder had given out.
+    """
+
+    def __init__(self, path: Path, settings: EncoderSettings) -> None:
+        self.path = path
+        self._settings = settings
+        self._pts = array("q")
+        self._durations = array("q")
+        self._indices: dict[int, int] = {}
+        self._last_pts: int | None = None
+        self._written = 0
+        self._delay = 0
+        self._part: Part | None = None
+        with writing(path, MuxError):
+            self._container = av.open(path, "w", format="matroska")
+        stream = self._container.add_stream(settings.encoder, rate=settings.rate)
+        assert isinstance(stream, VideoStream)
+        self._stream = stream
+        configure(self._stream.codec_context, settings)
+
+    @property
+    def packets(self) -> int:
+        """Packets written so far; after :meth:`finish`, one for each frame."""
+        return self._written
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame; its surface must have the settings' size and format.  The frame stays the caller's."""
+        native = frame.surface.native
+        # Encoders want strictly rising times; a damaged source may repeat one.  What is published is the true time.
+        pts = frame.pts if self._last_pts is None else max(frame.pts, self._last_pts + 1)
+        self._last_pts = pts
+        self._indices[pts] = len(self._pts)
+        self._pts.append(frame.pts)
+        self._durations.append(frame.duration)
+        native.pts, native.time_base = pts, self._settings.time_base
+        with writing(self.path, EncodeError):
+            packets = self._stream.encode(native)
+        self._write(packets)
+
+    @property
+    def part(self) -> Part:
+        """The finished part; only after :meth:`finish`."""
+        if self._part is None:
+            raise ValueError("the part is not finished")
+        return self._part
+
+    def finish(self) -> Part:
+        """Flush the encoder, close the file and hand over the part."""
+        with writing(self.path, EncodeError):
+            packets = self._stream.encode(None)
+        self._write(packets)
+        with writing(self.path, MuxError):
+            self._container.close()
+        self._part = Part(self.path, self._settings.time_base, self._pts, self._durations, self._delay)
+        return self._part
+
+    def close(self) -> None:
+        """Let go of the codec and the file.  Idempotent, and silent: whoever closes early has an error of its own."""
+        with contextlib.suppress(Exception):
+            self._container.close()
+
+    def _write(self, packets: list[Packet[Any]]) -> None:
+        for packet in packets:
+            assert packet.pts is not None
+            index = self._indices.pop(packet.pts)
+            self._delay = max(self._delay, self._written - index)
+            packet.pts = index
+            packet.dts = self._written - DEEPEST_REORDER
+            packet.duration = 1
+            packet.time_base = INDEX_TIME_BASE
+            self._written += 1
+            with writing(self.path, MuxError):
+                self._container.mux_one(packet)

@@ -1,0 +1,181 @@
+"""Look into a media file and say what is there, or why it cannot be used."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+import av
+import av.error
+from av.video.stream import VideoStream
+
+from rave_trio import errors
+from rave_trio.frames import ColorRange, ColorSpec, SurfaceDescriptor
+from rave_trio.media._libav import describe_format, reason
+
+FALLBACK_RATE = Fraction(25)
+
+
+@attrs.frozen
+class StreamInfo:
+    """One stream of a file.  ``kind`` is video, audio, subtitle, attachment or data."""
+
+    index: int
+    kind: str
+    codec: str
+    language: str | None = None
+    title: str | None = None
+    detail: str = ""
+
+
+@attrs.frozen
+class VideoInfo:
+    """The video stream that will be worked on.  ``frames`` is an estimate unless the container counts them."""
+
+    index: int
+    codec: str
+    surface: SurfaceDescriptor
+    time_base: Fraction
+    rate: Fraction
+    frames: int | None
+    start: int
+
+
+@attrs.frozen
+class MediaInfo:
+    """A media file as probed; times in seconds, size in bytes."""
+
+    path: Path
+    format: str
+    size: int
+    duration: float | None
+    streams: tuple[StreamInfo, ...]
+    video: VideoInfo
+    chapters: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        surface = self.video.surface
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "size": self.size,
+            "duration": self.duration,
+            "chapters": self.chapters,
+            "video": {
+                "index": self.video.index,
+                "codec": self.video.codec,
+                "width": surface.width,
+                "height": surface.height,
+                "pixel_format": surface.pixel_format.name,
+                "bit_depth": surface.pixel_format.bit_depth,
+                "color": attrs.asdict(surface.color),
+                "sample_aspect_ratio": str(surface.sample_aspect_ratio or "unknown"),
+                "time_base": str(self.video.time_base),
+                "rate": str(self.video.rate),
+                "frames": self.video.frames,
+            },
+            "streams": [attrs.asdict(stream) for stream in self.streams],
+        }
+
+
+def check_readable(path: Path) -> None:
+    """Raise the InputError that fits if ``path`` is not a regular, non-empty, readable file."""
+    if not path.exists():
+        raise errors.InputNotFound(f"there is no file {path}")
+    if path.is_dir():
+        raise errors.InputIsDirectory(f"{path} is a folder")
+    if not os.access(path, os.R_OK):
+        raise errors.InputUnreadable(f"{path} may not be read")
+    if path.is_file() and path.stat().st_size == 0:
+        raise errors.InputEmpty(f"{path} is empty")
+
+
+def open_input(path: Path) -> av.container.InputContainer:
+    """Open ``path`` for demuxing, or raise the InputError that says why not.  The caller closes it."""
+    check_readable(path)
+    try:
+        return av.open(path, "r", metadata_errors="replace")
+    except PermissionError as error:
+        raise errors.InputUnreadable(f"{path} may not be read") from error
+    except (av.error.FFmpegError, OSError) as error:
+        raise errors.InputNotMedia(f"{path} is not a media file that can be read: {reason(error)}") from error
+
+
+def probe(path: Path) -> MediaInfo:
+    """What is inside ``path``.  Blocking.
+
+    Raises an :class:`~rave_trio.errors.InputError` for a missing, empty or unreadable file, one that is not media, and
+    one without video.
+    """
+    with open_input(path) as container:
+        videos = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+        if not videos:
+            kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
+            raise errors.InputHasNoVideo(f"{path} has no video stream, only {', '.join(kinds)}")
+        duration = None if container.duration is None else container.duration / av.time_base
+        return MediaInfo(
+            path=path,
+            format=container.format.name,
+            size=container.size,
+            duration=duration,
+            streams=tuple(_stream_info(stream) for stream in container.streams),
+            video=_video_info(path, videos[0], duration),
+            chapters=len(container.chapters()),
+        )
+
+
+def _stream_info(stream: Any) -> StreamInfo:
+    context = stream.codec_context
+    match stream.type:
+        case "video":
+            detail = f"{context.width}x{context.height} {context.pix_fmt}"
+        case "audio":
+            detail = f"{context.sample_rate} Hz {context.layout.name}"
+        case "attachment":
+            detail = stream.metadata.get("filename", "")
+        case _:
+            detail = ""
+    return StreamInfo(
+        index=stream.index,
+        kind=stream.type or "unknown",
+        codec=context.name if context is not None else stream.metadata.get("mimetype", "unknown"),
+        language=stream.metadata.get("language"),
+        title=stream.metadata.get("title"),
+        detail=detail,
+    )
+
+
+def _video_info(path: Path, stream: VideoStream, duration: float | None) -> VideoInfo:
+    context = stream.codec_context
+    if not context.width or not context.height or not context.pix_fmt:
+        raise errors.InputNotMedia(f"{path}: the video stream says neither its size nor its pixel format")
+    if stream.time_base is None:
+        raise errors.InputNotMedia(f"{path}: the video stream has no time base")
+    rate = stream.average_rate or stream.guessed_rate or FALLBACK_RATE
+    frames = stream.frames or None
+    if frames is None and duration is not None:
+        frames = max(1, round(duration * rate))
+    return VideoInfo(
+        index=stream.index,
+        codec=context.name,
+        surface=SurfaceDescriptor(
+            width=context.width,
+            height=context.height,
+            pixel_format=describe_format(context.pix_fmt),
+            color=ColorSpec(
+                int(context.colorspace),
+                int(context.color_primaries),
+                int(context.color_trc),
+                ColorRange(int(context.color_range)),
+            ),
+            sample_aspect_ratio=stream.sample_aspect_ratio or None,
+        ),
+        time_base=stream.time_base,
+        rate=rate,
+        frames=frames,
+        start=stream.start_time or 0,
+    )

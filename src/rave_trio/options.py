@@ -1,0 +1,35 @@
+"""What the user wants, before anything is known about the media or the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def _as_path(value: str | Path) -> Path:
+    return Path(value)
+
+
+@attrs.frozen
+class UpscaleOptions:
+    """One job.
+
+    ``scale`` None means the model's own, or 2; ``model`` is a catalogue name or the path of an ONNX file; ``codec``,
+    ``crf`` and ``preset`` None mean the container's or the encoder's default; ``tile`` is the largest tile side in
+    input pixels, None meaning whole frames if memory allows.
+    """
+
+    input: Path = attrs.field(converter=_as_path)
+    output: Path = attrs.field(converter=_as_path)
+    scale: int | None = None
+    model: str | None = None
+    precision: str = attrs.field(default="auto", validator=attrs.validators.in_(PRECISIONS))
+    device: str = "auto"
+    codec: str | None = None
+    crf: int | None = None
+    preset: str | None = None
+    tile: int | None = None
+    overwrite: bool = False

@@ -1,0 +1,76 @@
+"""Stopping: gently once, at once the second time, and the same for a cancelled surrounding scope.
+
+Note: how a cancelled scope becomes a gentle stop
+    The work runs inside a shielded scope, so the cancellation outside does not tear it down.  A watcher task outside
+    the shield does feel it; it asks for the stop and gives the shielded scope a deadline.  The work then drains and
+    flushes, and when it has returned, the cancellation that waited outside goes on its way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from rave_trio.pipeline.tasks import alongside
+
+T = TypeVar("T")
+
+GRACE = 30.0
+"""Seconds that draining and flushing may take before a gentle stop becomes a hard one."""
+
+
+class Stop:
+    """A request to end a run before its input does.  Use from the Trio thread; one object serves one run."""
+
+    def __init__(self, grace: float = GRACE) -> None:
+        self.grace = grace
+        self._requests = 0
+        self._scope = trio.CancelScope(shield=True)
+
+    @property
+    def requested(self) -> bool:
+        """Whether reading should end."""
+        return self._requests > 0
+
+    def request(self) -> None:
+        """Ask to stop: the first call drains what is in flight, within the grace period, the second ends at once."""
+        self._requests += 1
+        if self._requests == 1:
+            self._scope.deadline = min(self._scope.deadline, trio.current_time() + self.grace)
+        else:
+            self._scope.cancel()
+
+    def drained(self) -> None:
+        """What was in flight is safe: the grace period no longer applies, only a second request ends the rest."""
+        self._scope.deadline = math.inf
+
+
+async def run_stoppable(work: Callable[[], Awaitable[T]], stop: Stop) -> T | None:
+    """Run ``work`` so that cancelling the surrounding scope requests ``stop`` first and only then, in time, cancels.
+
+    Returns what ``work`` returns, or None if it was ended at once.  A cancellation from outside is raised after
+    ``work`` has ended.  Errors of ``work`` pass through unwrapped.
+    """
+    ended = False
+
+    async def shielded() -> T | None:
+        nonlocal ended
+        result: T | None = None
+        try:
+            with stop._scope:
+                result = await work()
+        finally:
+            ended = True
+        return result
+
+    async def watch() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if not ended:
+                stop.request()
+
+    return await alongside(shielded, watch)

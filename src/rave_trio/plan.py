@@ -1,0 +1,285 @@
+"""Intent x media x device -> plan: all that is decided before anything runs, or one refusal that says what to change.
+
+The plan is a frozen value, and the same intent, media and device give the same plan.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from rave_trio import errors
+from rave_trio.color.swscale import HD_LINES
+from rave_trio.devices import CpuDevice, detect_cpu
+from rave_trio.frames import UNSPECIFIED, SurfaceDescriptor
+from rave_trio.inference.catalogue import find_model, model_for_scale
+from rave_trio.inference.model import Geometry, ModelMetadata
+from rave_trio.inference.openvino import Model, choose_precision, depth_for
+from rave_trio.media.encoders import (
+    ENCODERS,
+    MUXERS,
+    EncoderSettings,
+    choose_format,
+    default_encoder,
+    encoder_options,
+    open_encoder,
+)
+from rave_trio.media.probe import MediaInfo, probe
+from rave_trio.media.publish import check_container, copied_streams
+from rave_trio.options import UpscaleOptions
+from rave_trio.pipeline import PipelineConfig
+
+MEMORY_SHARE = 0.5
+"""Share of the host's memory that a plan may count on."""
+
+ENCODER_FRAMES = 64
+"""Output frames that an encoder may hold for lookahead and reordering: x264 medium holds 40 and a few per thread."""
+
+FEW_CORES = 8
+"""Below this many cores there are as many streams as halves of them, two at least; above, one for every four."""
+
+SMALLEST_TILE = 128
+
+
+@attrs.frozen
+class EnginePlan:
+    """What will run.  Sizes in pixels, memory in bytes, rates in Hz."""
+
+    options: UpscaleOptions
+    media: MediaInfo
+    device: CpuDevice
+    model: ModelMetadata
+    precision: str
+    geometry: Geometry
+    streams: int
+    threads: int
+    encoder: EncoderSettings
+    pipeline: PipelineConfig
+    memory: int
+    flops: int
+    notes: tuple[str, ...]
+
+    @property
+    def depth(self) -> int:
+        """Frames under way in the backend."""
+        return depth_for(self.geometry, self.streams)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        surface = self.encoder.surface
+        return {
+            "input": self.media.as_dict(),
+            "output": {
+                "path": str(self.options.output),
+                "container": MUXERS[self.options.output.suffix.lower()],
+                "width": surface.width,
+                "height": surface.height,
+                "pixel_format": surface.pixel_format.name,
+                "encoder": self.encoder.encoder,
+                "encoder_options": dict(self.encoder.options),
+                "copied_streams": [stream.index for stream in copied_streams(self.media)],
+            },
+            "model": {
+                "name": self.model.name,
+                "scale": self.model.scale,
+                "sha256": self.model.sha256,
+                "input_channels": self.model.input_channels,
+                "output_channels": self.model.output_channels,
+            },
+            "device": attrs.asdict(self.device),
+            "backend": "openvino",
+            "precision": self.precision,
+            "tiles": attrs.asdict(self.geometry),
+            "streams": self.streams,
+            "threads": self.threads,
+            "channels": attrs.asdict(self.pipeline),
+            "memory_bytes": self.memory,
+            "flops_per_frame": self.flops,
+            "notes": list(self.notes),
+        }
+
+
+def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
+    """Decide everything, and hand over the model that was read on the way.  Blocking, takes well under a second.
+
+    Raises the one RaveError that explains why the run cannot be.
+    """
+    check_output(options)
+    media = probe(options.input)
+    source = media.video.surface
+    if source.pixel_format.has_alpha:
+        raise errors.InputFormatUnsupported(f"{media.path} has an alpha channel ({source.pixel_format.name})")
+    device = _find_device(options.device)
+    model = _find_model(options)
+    precision = choose_precision(options.precision)
+    encoder = _encoder_settings(options, media, model.metadata.scale)
+    check_container(media, options.output, ENCODERS[encoder.encoder].codec)
+    open_encoder(encoder)
+
+    notes = [*_stream_notes(media), *_color_notes(source, encoder.surface)]
+    fit = _fit(options, model, source, encoder.surface, precision, device)
+    if fit.geometry.tiles > 1 and not fit.geometry.overlap_known:
+        notes.append(
+            f"how far {model.metadata.name} looks cannot be told; its tiles overlap by {fit.geometry.overlap} pixels"
+        )
+    plan = EnginePlan(
+        options=options,
+        media=media,
+        device=device,
+        model=model.metadata,
+        precision=precision,
+        geometry=fit.geometry,
+        streams=fit.streams,
+        threads=device.cores,
+        encoder=encoder,
+        pipeline=fit.pipeline,
+        memory=fit.memory,
+        flops=fit.flops,
+        notes=tuple(notes),
+    )
+    return plan, model
+
+
+def check_output(options: UpscaleOptions) -> None:
+    """Raise the OutputError that fits if the result could not be put where it should go."""
+    output = options.output
+    if output.suffix.lower() not in MUXERS:
+        raise errors.ContainerUnsupported(f"{output} does not end in {', '.join(MUXERS)}")
+    folder = output.parent
+    if not folder.is_dir():
+        raise errors.OutputFolderMissing(f"there is no folder {folder} for {output.name}")
+    if output.is_dir():
+        raise errors.OutputNotWritable(f"{output} is a folder", remedy="name a file, not a folder")
+    if output.exists():
+        if options.input.exists() and output.samefile(options.input):
+            raise errors.OutputIsInput(f"{output} is the input itself")
+        if not options.overwrite:
+            raise errors.OutputExists(f"{output} exists already")
+        if not os.access(output, os.W_OK):
+            raise errors.OutputNotWritable(f"{output} is write-protected")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise errors.OutputNotWritable(f"the folder {folder} may not be written to")
+
+
+@attrs.frozen
+class _Fit:
+    geometry: Geometry
+    streams: int
+    pipeline: PipelineConfig
+    memory: int
+    flops: int
+
+
+def _fit(
+    options: UpscaleOptions,
+    model: Model,
+    source: SurfaceDescriptor,
+    target: SurfaceDescriptor,
+    precision: str,
+    device: CpuDevice,
+) -> _Fit:
+    """The largest tiles and most streams whose memory fits: streams are given up before tiles are made smaller."""
+    pipeline = PipelineConfig()
+    budget = int(device.memory_bytes * MEMORY_SHARE)
+    most = max(2, device.cores // 2) if device.cores < FEW_CORES else device.cores // 4
+    most = min(most, device.cores)
+    tile = options.tile
+    while True:
+        geometry = model.geometry(source.height, source.width, tile)
+        load = model.load(geometry, precision)
+        streams = most
+        while True:
+            memory = (
+                load.weight_bytes
+                + (streams + 1) * load.activation_bytes
+                + _frame_memory(source, target, pipeline, depth_for(geometry, streams))
+            )
+            if memory <= budget or streams == 1:
+                break
+            streams -= 1
+        smaller = max(geometry.tile_height, geometry.tile_width) // 2
+        if memory <= budget or options.tile or model.metadata.height or smaller < SMALLEST_TILE:
+            return _Fit(geometry, streams, pipeline, memory, load.flops * geometry.tiles)
+        tile = smaller
+
+
+def _frame_memory(source: SurfaceDescriptor, target: SurfaceDescriptor, pipeline: PipelineConfig, depth: int) -> int:
+    """Bytes of all frames that can exist at once: in the channels, in the stages' hands, and in the encoder."""
+    tensor_in, tensor_out = (12 * s.width * s.height for s in (source, target))
+    return (
+        (pipeline.decoded_capacity + 2) * _surface_bytes(source)
+        + (pipeline.preprocessed_capacity + depth + 1) * tensor_in
+        + (depth + 2) * tensor_out
+        + (pipeline.upscaled_capacity + 2 + ENCODER_FRAMES) * _surface_bytes(target)
+    )
+
+
+def _surface_bytes(surface: SurfaceDescriptor) -> int:
+    layout = surface.pixel_format
+    luma = surface.width * surface.height * (2 if layout.bit_depth > 8 else 1)
+    return luma if layout.is_grey else luma + 2 * (luma >> (layout.chroma_shift_x + layout.chroma_shift_y))
+
+
+def _find_device(name: str) -> CpuDevice:
+    if name not in ("auto", "cpu"):
+        raise errors.DeviceUnknown(f"there is no device {name!r} here; this version runs on the CPU")
+    return detect_cpu()
+
+
+def _find_model(options: UpscaleOptions) -> Model:
+    if options.model is None:
+        entry = model_for_scale(options.scale or 2)
+        return Model(entry.name, entry.path)
+    model = Model(*find_model(options.model))
+    if options.scale is not None and options.scale != model.metadata.scale:
+        raise errors.ModelScaleMismatch(
+            f"model {model.metadata.name} enlarges {model.metadata.scale} times, not {options.scale} times"
+        )
+    return model
+
+
+def _encoder_settings(options: UpscaleOptions, media: MediaInfo, scale: int) -> EncoderSettings:
+    name = options.codec or default_encoder(MUXERS[options.output.suffix.lower()])
+    if name not in ENCODERS:
+        raise errors.UsageError(f"there is no encoder {name!r}", remedy=f"use --codec {'|'.join(ENCODERS)}")
+    spec = ENCODERS[name]
+    source = media.video.surface
+    return EncoderSettings(
+        encoder=name,
+        options=encoder_options(spec, options.crf, options.preset),
+        surface=attrs.evolve(
+            source,
+            width=source.width * scale,
+            height=source.height * scale,
+            pixel_format=choose_format(name, source.pixel_format),
+        ),
+        rate=media.video.rate,
+        time_base=media.video.time_base,
+    )
+
+
+def _stream_notes(media: MediaInfo) -> list[str]:
+    kept = {media.video.index, *(stream.index for stream in copied_streams(media))}
+    return [
+        f"stream #{stream.index} ({stream.kind}, {stream.codec}) is not carried over"
+        for stream in media.streams
+        if stream.index not in kept
+    ]
+
+
+def _color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor) -> list[str]:
+    notes = []
+    if source.pixel_format.name != target.pixel_format.name:
+        notes.append(f"{source.pixel_format.name} becomes {target.pixel_format.name}, the encoder's nearest format")
+    untagged = source.color.matrix == UNSPECIFIED and not source.pixel_format.is_rgb
+    if untagged and source.height < HD_LINES <= target.height:
+        notes.append("the input's colours are untagged: read as BT.601, written as BT.709, as players will assume")
+    return notes
+
+
+def partial_path(output: Path) -> Path:
+    """Where a stopped run leaves what it has: ``out.mkv`` -> ``out.partial.mkv``."""
+    return output.with_name(f"{output.stem}.partial{output.suffix}")

@@ -1,0 +1,45 @@
+"""What a finished run says about itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from rave_trio.memory import LedgerStats, PoolStats
+from rave_trio.pipeline import PipelineMetrics
+from rave_trio.plan import EnginePlan
+
+
+@attrs.frozen
+class PipelineReport:
+    """The account of one run that published its result."""
+
+    plan: EnginePlan
+    output: Path
+    frames: int
+    seconds: float
+    """Wall time from the first frame asked for to the last one encoded."""
+    metrics: PipelineMetrics
+    ledger: LedgerStats
+    pool: PoolStats
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of wall time."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "output": str(self.output),
+            "frames": self.frames,
+            "seconds": self.seconds,
+            "fps": self.fps,
+            "bottleneck": self.metrics.bottleneck,
+            "metrics": self.metrics.as_dict(),
+            "memory": attrs.asdict(self.ledger),
+            "pool": {**attrs.asdict(self.pool), "hit_rate": self.pool.hit_rate},
+            "plan": self.plan.as_dict(),
+        }
