@@ -149,6 +149,17 @@ def _stream_info(stream: Any) -> StreamInfo:
     )
 
 
+def _own_duration(stream: VideoStream) -> float | None:
+    """Seconds of the stream alone: from its header, or the tag that Matroska muxers write."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    try:
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except (KeyError, ValueError):
+        return None
+
+
 def _video_info(path: Path, stream: VideoStream, duration: float | None) -> VideoInfo:
     context = stream.codec_context
     if not context.width or not context.height or not context.pix_fmt:
@@ -157,6 +168,7 @@ def _video_info(path: Path, stream: VideoStream, duration: float | None) -> Vide
         raise errors.InputNotMedia(f"{path}: the video stream has no time base")
     rate = stream.average_rate or stream.guessed_rate or FALLBACK_RATE
     frames = stream.frames or None
+    duration = _own_duration(stream) or duration
     if frames is None and duration is not None:
         frames = max(1, round(duration * rate))
     return VideoInfo(

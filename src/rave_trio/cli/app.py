@@ -1,0 +1,117 @@
+"""The application: commands, configuration sources, and the one place where results and errors are printed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App, CycloptsError
+from cyclopts.config import Env, Toml
+
+from rave_trio import __version__, errors
+from rave_trio.cli import models, plan, probe, upscale
+from rave_trio.cli.flags import Output
+
+SCHEMA_VERSION = 1
+
+EPILOGUE = """\
+**Configuration** comes from the flag, else its variable (`RAVE_TRIO_CRF` for `--crf`), else the table `[upscale]` of a
+TOML file (`--config`, else `./rave-trio.toml`, else `~/.config/rave-trio/config.toml`), else the default.
+
+**Exit status**: 0 done; 2 usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59 a fault of
+rave-trio; 130 stopped by a signal, what was finished is kept as `OUT.partial.mkv`.
+"""
+
+
+def build_app(config_file: Path | None) -> App:
+    """The application, reading defaults from the environment and, for the commands that run a job, from a file."""
+    env = Env("RAVE_TRIO_", command=False)
+    sources: list[Any] = [env]
+    if config_file is not None:
+        sources.append(Toml(config_file, root_keys=("upscale",), use_commands_as_keys=False, must_exist=True))
+    app = App(
+        name="rave-trio",
+        help="Upscale video with a neural network, losing nothing on the way.",
+        help_format="markdown",
+        help_epilogue=EPILOGUE,
+        version=f"rave-trio {__version__}",
+        config=[env],
+    )
+    app.command(upscale.upscale, config=sources)
+    app.command(plan.plan, config=sources)
+    app.command(probe.probe)
+    app.command(models.models)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status.  Prints one summary or one JSON object on stdout."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    command = next((token for token in tokens if not token.startswith("-")), None)
+    as_json = "--json" in tokens
+    try:
+        app = build_app(find_config(tokens))
+        call, bound, _ = app.parse_args(tokens, print_error=False, exit_on_error=False)
+        as_json = as_json or getattr(bound.arguments.get("common"), "json", False)
+        result = call(*bound.args, **bound.kwargs)
+    except CycloptsError as error:
+        return _fail(errors.UsageError(str(error)), command, as_json)
+    except errors.RaveError as error:
+        return _fail(error, command, as_json)
+    except KeyboardInterrupt:
+        return _fail(errors.Stopped("stopped"), command, as_json)
+    except Exception as error:
+        logging.getLogger("rave_trio").debug("unexpected error", exc_info=True)
+        return _fail(errors.StageCrashed(f"{type(error).__name__}: {error}"), command, as_json)
+    if isinstance(result, Output):
+        _print(_document(command, True, result.data) if as_json else result.text)
+    return 0
+
+
+def find_config(tokens: Sequence[str]) -> Path | None:
+    """The configuration file to read: --config, RAVE_TRIO_CONFIG, ./rave-trio.toml or the user's own, in that order."""
+    named = _flag_value(tokens, "--config") or os.environ.get("RAVE_TRIO_CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise errors.UsageError(f"there is no configuration file {named}", remedy="check --config")
+        return Path(named)
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    for path in (Path("rave-trio.toml"), home / "rave-trio" / "config.toml"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _flag_value(tokens: Sequence[str], flag: str) -> str | None:
+    """The value of ``flag`` in ``tokens``: it decides where the others' defaults come from, so it is read first."""
+    for at, token in enumerate(tokens):
+        if token == flag and at + 1 < len(tokens):
+            return tokens[at + 1]
+        if token.startswith(f"{flag}="):
+            return token.partition("=")[2]
+    return None
+
+
+def _fail(error: errors.RaveError, command: str | None, as_json: bool) -> int:
+    if as_json:
+        _print(_document(command, False, {"error": error.as_dict()}))
+    else:
+        where = "" if error.frame is None or error.stage is None else f" [{error.stage}, frame {error.frame}]"
+        label = "stopped" if isinstance(error, errors.Stopped) else "error"
+        message = str(error).removeprefix("stopped; ") if label == "stopped" else str(error)
+        remedy = f" ({error.remedy})" if error.remedy else ""
+        print(f"rave-trio: {label}{where}: {message}{remedy}", file=sys.stderr)  # noqa: T201
+    return error.exit_code
+
+
+def _document(command: str | None, ok: bool, body: dict[str, Any]) -> str:
+    return json.dumps({"schema_version": SCHEMA_VERSION, "command": command, "ok": ok, **body}, default=str)
+
+
+def _print(text: str) -> None:
+    print(text)  # noqa: T201

@@ -1,0 +1,90 @@
+"""Flags that several commands share, and what a command hands back for printing."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from rave_trio.options import UpscaleOptions
+
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A command's result: ``data`` for ``--json``, ``text`` for people."""
+
+    data: dict[str, Any]
+    text: str
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    json: Annotated[bool, Parameter(negative="")] = False
+    """Print exactly one JSON object on stdout, on success and on failure."""
+
+    verbose: Annotated[int, Parameter(name=("--verbose", "-v"), count=True, negative="")] = 0
+    """Log more on stderr; -vv for all of it."""
+
+    log_file: Path | None = None
+    """Write the log to this file instead of stderr."""
+
+    config: Path | None = None
+    """Read defaults from this TOML file."""
+
+    def start_logging(self) -> None:
+        """Send the library's log records where the flags say."""
+        handler = logging.FileHandler(self.log_file) if self.log_file else logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        level = LEVELS[min(self.verbose, 2)]
+        if self.log_file:
+            level = min(level, logging.INFO)
+        for name in ("rave_trio", "libav"):
+            logger = logging.getLogger(name)
+            logger.handlers[:] = [handler]
+            logger.setLevel(level)
+            logger.propagate = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class JobFlags:
+    model: Annotated[str | None, Parameter(name=("--model", "-m"))] = None
+    """A shipped model's name or the path of an ONNX file; by default the shipped model of the scale."""
+
+    scale: Annotated[int | None, Parameter(name=("--scale", "-s"))] = None
+    """Enlarge this many times: 2 (default), 3 or 4, or whatever --model does."""
+
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Parameter(name=("--precision", "-p"))] = "auto"
+    """Arithmetic of the network; auto takes bf16 where the CPU computes it natively, else fp32."""
+
+    device: Annotated[str, Parameter(name=("--device", "-d"))] = "auto"
+    """Where to run: auto or cpu."""
+
+    codec: str | None = None
+    """Video encoder: libx264 (default), libx265, libsvtav1 (default for .webm) or ffv1 (lossless)."""
+
+    crf: int | None = None
+    """Quality, lower is better; default 17 for libx264, 19 for libx265, 22 for libsvtav1."""
+
+    preset: str | None = None
+    """The encoder's effort: ultrafast to placebo, default medium; 0 to 13 for libsvtav1, default 6."""
+
+    tile: Annotated[int | None, Parameter()] = None
+    """Cut frames into tiles of at most this many pixels a side; by default only where memory asks for it."""
+
+    overwrite: Annotated[bool, Parameter(name=("--overwrite", "-y"), negative="")] = False
+    """Replace the output if it exists."""
+
+    def options(self, input: Path, output: Path) -> UpscaleOptions:
+        """The job that these flags ask for."""
+        return UpscaleOptions(input=input, output=output, **vars(self))
+
+
+InputFile = Annotated[Path, Parameter(name=("--input", "-i"))]
+OutputFile = Annotated[Path, Parameter(name=("--output", "-o"))]

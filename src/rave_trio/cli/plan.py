@@ -1,0 +1,72 @@
+"""``rave-trio plan``: what would run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rave_trio.cli.flags import Common, InputFile, JobFlags, Output, OutputFile
+from rave_trio.cli.render import table
+
+if TYPE_CHECKING:
+    from rave_trio.estimate import Estimate
+    from rave_trio.plan import EnginePlan
+
+DEFAULT_FLAGS = JobFlags()
+DEFAULT_COMMON = Common()
+
+
+def plan(
+    input: InputFile,
+    output: OutputFile,
+    *,
+    flags: JobFlags = DEFAULT_FLAGS,
+    common: Common = DEFAULT_COMMON,
+) -> Output:
+    """Show what upscale would do, with an estimate of the time, and write nothing.
+
+    Parameters
+    ----------
+    input
+        The video to read.
+    output
+        The file that would be made.
+    """
+    from rave_trio.estimate import estimate
+    from rave_trio.plan import make_plan
+
+    common.start_logging()
+    decided, model = make_plan(flags.options(input, output))
+    guess = estimate(decided, model)
+    return Output({"plan": decided.as_dict(), "estimate": guess.as_dict()}, _text(decided, guess))
+
+
+def _text(plan: EnginePlan, guess: Estimate) -> str:
+    source, target, geometry = plan.media.video.surface, plan.encoder.surface, plan.geometry
+    tiles = "whole frames"
+    if geometry.tiles > 1:
+        tiles = (
+            f"{geometry.tiles} tiles of {geometry.tile_width}x{geometry.tile_height} a frame, "
+            f"overlapping by {geometry.overlap} pixels on each side"
+        )
+    options = " ".join(f"{key} {value}" for key, value in plan.encoder.options)
+    channels = plan.pipeline
+    rows = [
+        (
+            "input",
+            f"{plan.media.path}: {source.width}x{source.height} {source.pixel_format.name}, {plan.media.video.codec}",
+        ),
+        ("output", f"{plan.options.output}: {target.width}x{target.height} {target.pixel_format.name}"),
+        ("model", f"{plan.model.name}, x{plan.model.scale}"),
+        ("backend", f"OpenVINO on {plan.device.name}, {plan.precision}, {plan.streams} streams, {plan.threads} threads"),
+        ("tiles", tiles),
+        ("encoder", f"{plan.encoder.encoder} {options}".rstrip()),
+        (
+            "channels",
+            f"decoded {channels.decoded_capacity}, preprocessed {channels.preprocessed_capacity}, "
+            f"upscaled {channels.upscaled_capacity}; {plan.depth} frames in the backend",
+        ),
+        ("memory", f"about {plan.memory / 1e6:,.0f} MB beside the libraries"),
+        ("time", guess.text()),
+    ]
+    rows += [("note", note) for note in plan.notes]
+    return table(rows)

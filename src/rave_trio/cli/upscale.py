@@ -1,0 +1,82 @@
+"""``rave-trio upscale``: the main job."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from rave_trio.cli.flags import Common, InputFile, JobFlags, Output, OutputFile
+from rave_trio.options import UpscaleOptions
+
+if TYPE_CHECKING:
+    from rave_trio.report import PipelineReport
+
+DEFAULT_FLAGS = JobFlags()
+DEFAULT_COMMON = Common()
+
+
+def upscale(
+    input: InputFile,
+    output: OutputFile,
+    *,
+    progress: Annotated[Literal["auto", "bar", "jsonl", "off"], Parameter()] = "auto",
+    flags: JobFlags = DEFAULT_FLAGS,
+    common: Common = DEFAULT_COMMON,
+) -> Output:
+    """Upscale a video.
+
+    Audio, subtitles, attachments, chapters and tags are copied.  The output appears when it is complete and not before.
+    Ctrl+C once finishes what is in flight and keeps it as OUT.partial.mkv; twice stops at once.
+
+    Parameters
+    ----------
+    input
+        The video to read.
+    output
+        The file to make; .mkv, .mp4, .mov or .webm decides the container.
+    progress
+        On stderr: a bar, JSON lines, or nothing; auto shows the bar on a terminal.
+    """
+    import trio
+
+    common.start_logging()
+    report = trio.run(_run, flags.options(input, output), progress)
+    return Output({"report": report.as_dict()}, _summary(report))
+
+
+async def _run(options: UpscaleOptions, progress: str) -> PipelineReport:
+    import attrs
+    import trio
+
+    from rave_trio import job
+    from rave_trio.cli.progress import open_progress
+    from rave_trio.pipeline import Stop, alongside
+
+    stop = Stop()
+    if progress == "auto":
+        progress = "bar" if sys.stderr.isatty() else "off"
+
+    async def heed_signals() -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                shown.stopping(again=stop.requested)
+                stop.request()
+
+    async def work() -> PipelineReport:
+        return await job.upscale(
+            **attrs.asdict(options, recurse=False), on_plan=shown.plan, on_progress=shown.update, stop=stop
+        )
+
+    with open_progress(progress) as shown:
+        return await alongside(work, heed_signals)
+
+
+def _summary(report: PipelineReport) -> str:
+    surface = report.plan.encoder.surface
+    return (
+        f"{report.output}: {report.frames} frames, {surface.width}x{surface.height} "
+        f"{report.plan.encoder.encoder}, in {report.seconds:.1f} s ({report.fps:.2f} fps)"
+    )

@@ -1,0 +1,93 @@
+"""How long a plan will take, from a short measurement of its model on this machine."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from typing import Any
+
+import attrs
+import numpy as np
+
+from rave_trio.frames import Frame, Tensor
+from rave_trio.inference.openvino import Model, OpenVinoBackend
+from rave_trio.memory import HostPool, Ledger
+from rave_trio.plan import EnginePlan
+
+SAMPLE_SIDE = 192
+"""Input pixels: the measured picture is at most this high and wide."""
+
+SAMPLE_SECONDS = 1.0
+
+
+@attrs.frozen
+class Estimate:
+    """A guess: ``fps`` of the model alone at the plan's size, ``seconds`` for the whole input if its length is known."""
+
+    fps: float
+    seconds: float | None
+    measured: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return attrs.asdict(self)
+
+    def text(self) -> str:
+        """One line for people."""
+        whole = "unknown length" if self.seconds is None else f"about {_span(self.seconds)}"
+        return f"{whole}, {self.fps:.3g} fps (inference alone, measured on {self.measured})"
+
+
+def estimate(plan: EnginePlan, model: Model) -> Estimate:
+    """Run the plan's model for about a second on noise and scale by the number of pixels.  Blocking."""
+    whole, side = plan.geometry, SAMPLE_SIDE
+    if not plan.model.height:
+        whole = model.geometry(min(side, whole.tile_height), min(side, whole.tile_width), None)
+    height, width = whole.tile_height, whole.tile_width
+    per_second = _pictures_per_second(plan, model, height, width)
+    pixels = plan.geometry.tiles * plan.geometry.tile_height * plan.geometry.tile_width
+    fps = per_second * height * width / pixels
+    frames = plan.media.video.frames
+    return Estimate(fps, frames / fps if frames else None, f"noise of {width}x{height}")
+
+
+def _pictures_per_second(plan: EnginePlan, model: Model, height: int, width: int) -> float:
+    pool = HostPool(Ledger())
+    backend = OpenVinoBackend(
+        model,
+        model.geometry(height, width, None),
+        precision=plan.precision,
+        streams=plan.streams,
+        threads=plan.threads,
+        pool=pool,
+    )
+    noise = np.random.default_rng(0).random((3, height, width), np.float32)
+
+    def start() -> None:
+        backend.submit(Frame(0, 0, 1, Fraction(1), False, Tensor(noise, None)))
+
+    def finish() -> None:
+        backend.collect().close()
+
+    try:
+        for _ in range(backend.depth):
+            start()
+        for _ in range(backend.depth):  # a first round compiles, allocates and warms up
+            finish()
+            start()
+        done, began = 0, time.perf_counter()
+        while not done or time.perf_counter() - began < SAMPLE_SECONDS:
+            finish()
+            start()
+            done += 1
+        return done / (time.perf_counter() - began)
+    finally:
+        backend.close()
+        pool.close()
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
