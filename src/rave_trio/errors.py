@@ -106,7 +106,7 @@ class InputHasNoVideo(InputError):
 
 class InputTruncated(InputError):
     code, exit_code, kind = 316, 16, "input_truncated"
-    default_remedy = "get a complete copy of the file; what could be read is kept in the partial file"
+    default_remedy = "get a complete copy of the file"
 
 
 class DecodeError(InputError):

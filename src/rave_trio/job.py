@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple, Unpack
@@ -27,6 +28,8 @@ from rave_trio.report import PipelineReport
 
 C = TypeVar("C", bound=Closable)
 Args = TypeVarTuple("Args")
+
+log = logging.getLogger("rave_trio.job")
 
 PROGRESS_INTERVAL = 0.25
 """Seconds between two calls of a progress function."""
@@ -107,6 +110,7 @@ async def _run(
     on_progress: OnProgress | None,
 ) -> PipelineReport:
     plan, model = await trio.to_thread.run_sync(make_plan, options)
+    log.info("plan: %s", plan.as_dict())
     if on_plan is not None:
         on_plan(plan)
     ledger = Ledger()
@@ -124,7 +128,7 @@ async def _run(
             return await run.produce(decoder, backend, encoder, parts, pool)
 
         part = await alongside(work, run.tell)
-    return PipelineReport(
+    report = PipelineReport(
         plan=plan,
         output=options.output,
         frames=part.frames,
@@ -133,6 +137,8 @@ async def _run(
         ledger=ledger.stats(),
         pool=pool.stats(),
     )
+    log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
+    return report
 
 
 class _Run:

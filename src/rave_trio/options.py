@@ -6,7 +6,19 @@ from pathlib import Path
 
 import attrs
 
+from rave_trio.errors import UsageError
+
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def _known_precision(_job: object, _field: object, value: str) -> None:
+    if value not in PRECISIONS:
+        raise UsageError(f"there is no precision {value!r}", remedy=f"use {', '.join(PRECISIONS)}")
+
+
+def _positive(_job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
+    if value is not None and value < 1:
+        raise UsageError(f"{field.name} must be at least 1, not {value}")
 
 
 def _as_path(value: str | Path) -> Path:
@@ -24,12 +36,12 @@ class UpscaleOptions:
 
     input: Path = attrs.field(converter=_as_path)
     output: Path = attrs.field(converter=_as_path)
-    scale: int | None = None
+    scale: int | None = attrs.field(default=None, validator=_positive)
     model: str | None = None
-    precision: str = attrs.field(default="auto", validator=attrs.validators.in_(PRECISIONS))
+    precision: str = attrs.field(default="auto", validator=_known_precision)
     device: str = "auto"
     codec: str | None = None
     crf: int | None = None
     preset: str | None = None
-    tile: int | None = None
+    tile: int | None = attrs.field(default=None, validator=_positive)
     overwrite: bool = False

@@ -262,8 +262,11 @@ def _encoder_settings(options: UpscaleOptions, media: MediaInfo, scale: int) -> 
 
 
 def _stream_notes(media: MediaInfo) -> list[str]:
+    notes = []
+    if media.cut_short:
+        notes.append("the input is cut short; what can be read of it will be in the partial file")
     kept = {media.video.index, *(stream.index for stream in copied_streams(media))}
-    return [
+    return notes + [
         f"stream #{stream.index} ({stream.kind}, {stream.codec}) is not carried over"
         for stream in media.streams
         if stream.index not in kept

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,20 @@ def find_config(tokens: Sequence[str]) -> Path | None:
     if named:
         if not Path(named).is_file():
             raise errors.UsageError(f"there is no configuration file {named}", remedy="check --config")
-        return Path(named)
+        return _well_formed(Path(named))
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     for path in (Path("rave-trio.toml"), home / "rave-trio" / "config.toml"):
         if path.is_file():
-            return path
+            return _well_formed(path)
     return None
+
+
+def _well_formed(path: Path) -> Path:
+    try:
+        tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise errors.UsageError(f"{path} is not a TOML file: {error}", remedy="correct the file") from error
+    return path
 
 
 def _flag_value(tokens: Sequence[str], flag: str) -> str | None:
@@ -102,10 +111,9 @@ def _fail(error: errors.RaveError, command: str | None, as_json: bool) -> int:
         _print(_document(command, False, {"error": error.as_dict()}))
     else:
         where = "" if error.frame is None or error.stage is None else f" [{error.stage}, frame {error.frame}]"
-        label = "stopped" if isinstance(error, errors.Stopped) else "error"
-        message = str(error).removeprefix("stopped; ") if label == "stopped" else str(error)
+        label = "" if isinstance(error, errors.Stopped) else f"error{where}: "
         remedy = f" ({error.remedy})" if error.remedy else ""
-        print(f"rave-trio: {label}{where}: {message}{remedy}", file=sys.stderr)  # noqa: T201
+        print(f"rave-trio: {label}{error}{remedy}", file=sys.stderr)  # noqa: T201
     return error.exit_code
 
 

@@ -48,7 +48,7 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
             f"{geometry.tiles} tiles of {geometry.tile_width}x{geometry.tile_height} a frame, "
             f"overlapping by {geometry.overlap} pixels on each side"
         )
-    options = " ".join(f"{key} {value}" for key, value in plan.encoder.options)
+    options = " ".join(f"{key} {value}" for key, value in plan.encoder.options if key in ("crf", "preset"))
     channels = plan.pipeline
     rows = [
         (

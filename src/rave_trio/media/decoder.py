@@ -73,7 +73,7 @@ class LibavDecoder:
             self._finish(None)
             return
         self._note_end(packet)
-        if packet.stream_index != self._media.video.index:
+        if packet.stream.index != self._media.video.index:  # flush packets leave stream_index at 0
             return
         try:
             self._ready.extend(packet.decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from functools import cache
 
@@ -12,6 +13,8 @@ import av.error
 from rave_trio import errors
 from rave_trio.frames import UNSPECIFIED, ColorRange, PixelFormat, SurfaceDescriptor
 from rave_trio.media._libav import codecs_of, describe_format, reason
+
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 describes itself on stderr otherwise; 1 keeps its errors
 
 X26X_PRESETS = (
     "ultrafast",

@@ -19,7 +19,7 @@ import av
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from rave_trio.errors import EncodeError, MuxError, OutputError
+from rave_trio.errors import EncodeError, MuxError, OutputNotWritable
 from rave_trio.frames import Frame
 from rave_trio.media._libav import writing
 from rave_trio.media.encoders import EncoderSettings, configure
@@ -56,7 +56,7 @@ class PartsFolder:
     """A hidden folder beside the output for everything unfinished.  Gone when closed."""
 
     def __init__(self, output: Path) -> None:
-        with writing(output.parent, OutputError):
+        with writing(output.parent, OutputNotWritable):
             self.path = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".parts", dir=output.parent))
 
     def part_path(self, number: int) -> Path:

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from rave_trio import errors
 from rave_trio.frames import ColorRange, ColorSpec, SurfaceDescriptor
 from rave_trio.media._libav import describe_format, reason
+from rave_trio.media.extent import is_cut_short
 
 FALLBACK_RATE = Fraction(25)
 
@@ -55,6 +56,8 @@ class MediaInfo:
     streams: tuple[StreamInfo, ...]
     video: VideoInfo
     chapters: int
+    cut_short: bool
+    """Whether the file ends before its container's framing says so."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -65,6 +68,7 @@ class MediaInfo:
             "size": self.size,
             "duration": self.duration,
             "chapters": self.chapters,
+            "cut_short": self.cut_short,
             "video": {
                 "index": self.video.index,
                 "codec": self.video.codec,
@@ -102,7 +106,13 @@ def open_input(path: Path) -> av.container.InputContainer:
     except PermissionError as error:
         raise errors.InputUnreadable(f"{path} may not be read") from error
     except (av.error.FFmpegError, OSError) as error:
-        raise errors.InputNotMedia(f"{path} is not a media file that can be read: {reason(error)}") from error
+        raise _unusable(path, f"is not a media file that can be read: {reason(error)}") from error
+
+
+def _unusable(path: Path, why: str) -> errors.InputError:
+    if is_cut_short(path):
+        return errors.InputTruncated(f"{path} is cut short and cannot be read without its end")
+    return errors.InputNotMedia(f"{path} {why}")
 
 
 def probe(path: Path) -> MediaInfo:
@@ -125,6 +135,7 @@ def probe(path: Path) -> MediaInfo:
             streams=tuple(_stream_info(stream) for stream in container.streams),
             video=_video_info(path, videos[0], duration),
             chapters=len(container.chapters()),
+            cut_short=is_cut_short(path),
         )
 
 
@@ -142,7 +153,7 @@ def _stream_info(stream: Any) -> StreamInfo:
     return StreamInfo(
         index=stream.index,
         kind=stream.type or "unknown",
-        codec=context.name if context is not None else stream.metadata.get("mimetype", "unknown"),
+        codec=context.codec.canonical_name if context is not None else stream.metadata.get("mimetype", "unknown"),
         language=stream.metadata.get("language"),
         title=stream.metadata.get("title"),
         detail=detail,
@@ -163,9 +174,9 @@ def _own_duration(stream: VideoStream) -> float | None:
 def _video_info(path: Path, stream: VideoStream, duration: float | None) -> VideoInfo:
     context = stream.codec_context
     if not context.width or not context.height or not context.pix_fmt:
-        raise errors.InputNotMedia(f"{path}: the video stream says neither its size nor its pixel format")
+        raise _unusable(path, "has a video stream that says neither its size nor its pixel format")
     if stream.time_base is None:
-        raise errors.InputNotMedia(f"{path}: the video stream has no time base")
+        raise _unusable(path, "has a video stream without a time base")
     rate = stream.average_rate or stream.guessed_rate or FALLBACK_RATE
     frames = stream.frames or None
     duration = _own_duration(stream) or duration
@@ -173,7 +184,7 @@ def _video_info(path: Path, stream: VideoStream, duration: float | None) -> Vide
         frames = max(1, round(duration * rate))
     return VideoInfo(
         index=stream.index,
-        codec=context.name,
+        codec=context.codec.canonical_name,
         surface=SurfaceDescriptor(
             width=context.width,
             height=context.height,

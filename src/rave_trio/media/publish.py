@@ -23,6 +23,9 @@ COPIED_KINDS = ("audio", "subtitle", "attachment")
 STALE_TAGS = ("DURATION", "ENCODER", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS")
 """Beginnings of stream tags that describe the old picture's bits, not its content."""
 
+KEEP_TIMES = {"avoid_negative_ts": "disabled"}
+"""Muxers would otherwise shift every stream so that priming sound before time 0 gets a positive time."""
+
 MUXER_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder"}
 """Container tags that each muxer writes for itself."""
 
@@ -70,7 +73,7 @@ def publish(
     """
     made = workspace / f"published{target.suffix}"
     with open_input(media.path) as source, av.open(part.path) as video, writing(target, errors.MuxError):
-        with av.open(made, "w", format=MUXERS[target.suffix.lower()]) as out:
+        with av.open(made, "w", format=MUXERS[target.suffix.lower()], options=KEEP_TIMES) as out:
             _copy_everything(part, media, source, video, out, None if complete else part.end, tick)
         _sync(made)
         if not overwrite and target.exists():
@@ -88,7 +91,8 @@ def _copy_everything(
     video_stream = None
     for stream in source.streams:
         if stream.index == media.video.index:
-            video_stream = out.add_stream_from_template(video.streams.video[0])
+            # Opaque: only the parameters matter; the encoder that made them need not exist for muxing.
+            video_stream = out.add_stream_from_template(video.streams.video[0], opaque=True)
             video_stream.time_base = part.time_base
             video_stream.metadata.update(
                 {k: v for k, v in stream.metadata.items() if not k.upper().startswith(STALE_TAGS)}

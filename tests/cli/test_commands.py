@@ -1,0 +1,174 @@
+"""The commands' contract: stdout, stderr, JSON, progress, configuration."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+
+def test_upscale_prints_one_summary_line(rave, clip, tmp_path, nearest_x2):
+    result = rave("upscale", clip(frames=4), tmp_path / "out.mkv", "-m", nearest_x2)
+    assert result.status == 0
+    assert result.stdout.count("\n") == 1
+    assert "out.mkv: 4 frames, 128x96 libx264" in result.stdout
+    assert result.stderr == ""
+
+
+def test_upscale_takes_input_and_output_as_flags_too(rave, clip, tmp_path, nearest_x2):
+    result = rave("upscale", "-o", tmp_path / "out.mkv", "-i", clip(frames=1), "-m", nearest_x2)
+    assert result.status == 0
+    assert (tmp_path / "out.mkv").exists()
+
+
+def test_upscale_prints_exactly_one_json_object(rave, clip, tmp_path, nearest_x2):
+    result = rave("upscale", clip(frames=4), tmp_path / "out.mkv", "-m", nearest_x2, "--json", "--progress", "jsonl")
+    document = result.json
+    assert (document["schema_version"], document["command"], document["ok"]) == (1, "upscale", True)
+    assert document["report"]["frames"] == 4
+    assert [stage["name"] for stage in document["report"]["metrics"]["stages"]] == [
+        "decode",
+        "preprocess",
+        "inference",
+        "encode",
+    ]
+
+
+def test_jsonl_progress_is_a_line_an_event_on_stderr(rave, clip, tmp_path, nearest_x2):
+    result = rave("upscale", clip(frames=4), tmp_path / "out.mkv", "-m", nearest_x2, "--progress", "jsonl")
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    assert events[0]["event"] == "plan"
+    assert events[0]["plan"]["model"]["name"] == "nearest-x2"
+    progress = [event for event in events if event["event"] == "progress"]
+    assert progress
+    assert set(progress[0]["queues"]) == {"decoded", "preprocessed", "upscaled"}
+
+
+def test_the_bar_is_drawn_when_asked_for(rave, clip, tmp_path, nearest_x2):
+    result = rave("upscale", clip(frames=4), tmp_path / "out.mkv", "-m", nearest_x2, "--progress", "bar")
+    assert result.status == 0
+    assert "fps" in result.stderr
+
+
+def test_plan_says_what_would_run_and_writes_nothing(rave, bunny, tmp_path):
+    result = rave("plan", bunny, tmp_path / "out.mp4", "--codec", "libx265")
+    assert result.status == 0
+    for said in ("320x180", "640x360", "animevideo-x2", "libx265 crf 19 preset medium", "whole frames", "fps", "MB"):
+        assert said in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_as_json_has_the_same_facts(rave, bunny, tmp_path):
+    document = rave("plan", bunny, tmp_path / "out.mkv", "--json", "--tile", "128").json
+    plan = document["plan"]
+    assert plan["tiles"]["tiles"] > 1
+    assert plan["tiles"]["overlap"] >= 18
+    assert plan["memory_bytes"] > 0
+    assert plan["input"]["video"]["frames"] == 96
+    assert document["estimate"]["seconds"] > 0
+
+
+def test_probe_lists_the_streams(rave, bunny):
+    result = rave("probe", bunny)
+    assert "h264 320x180 yuv420p at 25.000 fps, about 96 frames" in result.stdout
+    assert "audio aac 48000 Hz stereo eng" in result.stdout
+    media = rave("probe", bunny, "--json").json["media"]
+    assert [stream["codec"] for stream in media["streams"]] == ["h264", "aac"]
+    assert media["cut_short"] is False
+
+
+def test_models_lists_what_is_shipped_with_its_licence(rave):
+    assert "animevideo-x3" in rave("models").stdout
+    models = rave("models", "--json").json["models"]
+    assert {model["licence"] for model in models} == {"BSD-3-Clause"}
+    assert all(Path(model["path"]).exists() for model in models)
+
+
+@pytest.fixture
+def settled(tmp_path, monkeypatch):
+    """No configuration but what the test writes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+def crf(rave, bunny, *flags):
+    plan = rave("plan", bunny, "out.mkv", "--json", *flags).json["plan"]
+    return plan["output"]["encoder_options"]["crf"]
+
+
+def test_a_flag_beats_a_variable_beats_a_file_beats_the_default(rave, bunny, settled, monkeypatch):
+    assert crf(rave, bunny) == "17"
+    (settled / "rave-trio.toml").write_text("[upscale]\ncrf = 20\n")
+    assert crf(rave, bunny) == "20"
+    monkeypatch.setenv("RAVE_TRIO_CRF", "21")
+    assert crf(rave, bunny) == "21"
+    assert crf(rave, bunny, "--crf", "22") == "22"
+
+
+def test_the_users_own_file_and_a_named_file_are_read(rave, bunny, settled, monkeypatch):
+    own = settled / "config" / "rave-trio" / "config.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text("[upscale]\ncrf = 23\n")
+    assert crf(rave, bunny) == "23"
+    (settled / "mine.toml").write_text("[upscale]\ncrf = 24\n")
+    assert crf(rave, bunny, "--config", "mine.toml") == "24"
+    monkeypatch.setenv("RAVE_TRIO_CONFIG", "mine.toml")
+    assert crf(rave, bunny) == "24"
+
+
+@pytest.mark.parametrize("text", ["[upscale]\nqualty = 3\n", "[upscale\n", "[upscale]\ncrf = 'low'\n"])
+def test_a_wrong_configuration_is_a_usage_error_that_names_it(rave, bunny, settled, text):
+    (settled / "rave-trio.toml").write_text(text)
+    result = rave("upscale", bunny, "out.mkv")
+    assert result.status == 2
+    assert result.stderr.count("\n") == 1
+    assert "rave-trio.toml" in result.stderr or "qualty" in result.stderr or "low" in result.stderr
+    assert not (settled / "out.mkv").exists()
+
+
+def test_json_can_be_asked_for_by_variable(rave, settled, monkeypatch):
+    monkeypatch.setenv("RAVE_TRIO_JSON", "1")
+    assert rave("models").json["ok"] is True
+    assert rave("probe", "nothing.mkv").json["error"]["kind"] == "input_not_found"
+
+
+def test_logs_go_to_stderr_or_to_a_file(rave, clip, tmp_path, nearest_x2):
+    source = clip(frames=1)
+    loud = rave("upscale", source, tmp_path / "a.mkv", "-m", nearest_x2, "-v")
+    assert "rave_trio" in loud.stderr
+    rave("upscale", source, tmp_path / "b.mkv", "-m", nearest_x2, "--log-file", tmp_path / "log.txt")
+    assert "nearest-x2" in (tmp_path / "log.txt").read_text()
+
+
+def test_help_lists_commands_and_exit_statuses(rave):
+    result = rave("--help")
+    assert result.status == 0
+    for word in ("upscale", "plan", "probe", "models", "130", "RAVE_TRIO_CRF"):
+        assert word in result.stdout
+
+
+def test_version_is_the_packages(rave):
+    import rave_trio
+
+    assert rave_trio.__version__ in rave("--version").stdout
+
+
+def test_help_and_errors_load_no_heavy_library():
+    script = (
+        "import sys; from rave_trio.cli import main; main(['--help']); main(['upscale', '--help']); "
+        "heavy = {'openvino', 'av', 'numpy', 'trio', 'cupy', 'torch', 'tensorrt'} & set(sys.modules); "
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_declares_the_base_dependencies_and_no_more():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    names = {requirement.split(">")[0] for requirement in project["dependencies"]}
+    assert names == {"trio", "attrs", "cyclopts", "av", "numpy", "openvino", "rich"}

@@ -1,0 +1,290 @@
+"""Stand-ins for codecs and models that a test can hold at a chosen call or make fail there.
+
+Everything between them is real: the pipeline, its threads, and the pool that every picture leases its memory from.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from fractions import Fraction
+
+import attrs
+import numpy as np
+import pytest
+import trio
+import trio.testing
+
+from rave_trio.frames import Frame, PixelFormat, Surface, SurfaceDescriptor, Tensor
+from rave_trio.memory import HostPool, Lease, Ledger
+from rave_trio.pipeline import PipelineConfig, PipelineMetrics, Stop, UpscalePipeline, run_stoppable
+
+PATIENCE = 10.0
+"""Seconds after which a test that hangs is given up."""
+
+DESCRIPTOR = SurfaceDescriptor(4, 2, PixelFormat("yuv420p", 8, 1, 1))
+TIME_BASE = Fraction(1, 90_000)
+
+
+class Gate:
+    """Stops worker threads until it is opened, and tells the test when one has come."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._token = trio.lowlevel.current_trio_token()
+        self._reached = trio.Event()
+        self._open = threading.Event()
+        self._waiting = 0
+
+    def enter(self) -> None:
+        with self._rig.lock:
+            if self._open.is_set():
+                return
+            self._waiting += 1
+            self._rig.held += 1
+        self._token.run_sync_soon(self._reached.set)
+        if not self._open.wait(PATIENCE):
+            raise TimeoutError("nobody opened the gate")
+
+    async def reached(self) -> None:
+        await self._reached.wait()
+
+    def open(self) -> None:
+        with self._rig.lock:
+            self._open.set()
+            self._rig.held -= self._waiting
+            self._waiting = 0
+
+
+class Scripted:
+    """Counts calls by name, and holds or fails those that the test has named, such as ``write 3``."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.calls: Counter[str] = Counter()
+        self._gates: dict[str, Gate] = {}
+        self._errors: dict[str, BaseException] = {}
+        self._busy = threading.Lock()
+
+    def hold(self, call: str) -> Gate:
+        gate = self._gates[call] = Gate(self.rig)
+        return gate
+
+    def fail(self, call: str, error: BaseException) -> None:
+        self._errors[call] = error
+
+    @contextmanager
+    def call(self, name: str, index: int | None = None) -> Iterator[None]:
+        assert self._busy.acquire(blocking=False), f"{type(self).__name__} is used by two threads at once"
+        try:
+            self.calls[name] += 1
+            at = name if index is None else f"{name} {index}"
+            if at in self._gates:
+                self._gates[at].enter()
+            if at in self._errors:
+                raise self._errors[at]
+            yield
+        finally:
+            self._busy.release()
+
+
+class LeasedSurface(Surface):
+    """A surface whose memory is counted by the rig's pool; its native object is just a number."""
+
+    def __init__(self, lease: Lease, native: float) -> None:
+        super().__init__(DESCRIPTOR, native)
+        self._lease = lease
+
+    def close(self) -> None:
+        super().close()
+        self._lease.close()
+
+
+class FakeDecoder(Scripted):
+    """Gives out ``total`` frames of rising, uneven times, whose picture is their number."""
+
+    total = 8
+
+    def read(self) -> Frame | None:
+        index = self.calls["read"]
+        with self.call("read", index):
+            return self.rig.frame(index) if index < self.total else None
+
+
+class FakeToTensor(Scripted):
+    def convert(self, frame: Frame) -> Frame:
+        with self.call("convert", frame.index):
+            return frame.become(self.rig.tensor(frame.surface.native))
+
+
+class FakeToSurface(Scripted):
+    def convert(self, frame: Frame) -> Frame:
+        with self.call("convert", frame.index):
+            return frame.become(self.rig.surface(float(frame.tensor[0, 0, 0])))
+
+
+class FakeBackend(Scripted):
+    """Turns a picture x into 100 + x."""
+
+    depth = 2
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig)
+        self.under_way: deque[Frame] = deque()
+        self.most_under_way = 0
+
+    def submit(self, frame: Frame) -> None:
+        with self.call("submit", frame.index):
+            self.under_way.append(frame)
+            self.most_under_way = max(self.most_under_way, len(self.under_way))
+
+    def collect(self) -> Frame:
+        with self.call("collect", self.under_way[0].index):
+            frame = self.under_way.popleft()
+            return frame.become(self.rig.tensor(100 + float(frame.tensor[0, 0, 0])))
+
+    def close(self) -> None:
+        with self.call("close"):
+            while self.under_way:
+                self.under_way.popleft().close()
+
+
+@attrs.frozen
+class Written:
+    """What the encoder saw of a frame."""
+
+    index: int
+    pts: int
+    duration: int
+    time_base: Fraction
+    key_frame: bool
+    native: float
+
+
+class FakeEncoder(Scripted):
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig)
+        self.written: list[Written] = []
+        self.finished = False
+
+    @property
+    def indices(self) -> list[int]:
+        return [frame.index for frame in self.written]
+
+    def write(self, frame: Frame) -> None:
+        with self.call("write", frame.index):
+            native = frame.surface.native
+            assert native is not None
+            self.written.append(
+                Written(frame.index, frame.pts, frame.duration, frame.time_base, frame.key_frame, native)
+            )
+
+    def finish(self) -> None:
+        with self.call("finish"):
+            assert not self.finished
+            self.finished = True
+
+
+class Run:
+    """A run in the background: how it ended, once it has."""
+
+    def __init__(self, pipeline: UpscalePipeline) -> None:
+        self.pipeline = pipeline
+        self.scope = trio.CancelScope()
+        self.ended = False
+        self.result: PipelineMetrics | None = None
+        self.error: BaseException | None = None
+
+
+class Rig:
+    """Four fakes, the real pool that counts what they hold, and ways to run a pipeline over them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.held = 0
+        self.patience = PATIENCE
+        self.config = PipelineConfig()
+        self.ledger = Ledger()
+        self.pool = HostPool(self.ledger)
+        self.decoder = FakeDecoder(self)
+        self.to_tensor = FakeToTensor(self)
+        self.backend = FakeBackend(self)
+        self.to_surface = FakeToSurface(self)
+        self.encoder = FakeEncoder(self)
+
+    @property
+    def alive(self) -> int:
+        """Pictures that are open now."""
+        return self.pool.stats().leased
+
+    def frame(self, index: int) -> Frame:
+        pts = 1000 * index + index % 3
+        return Frame(index, pts, 1000 + index % 2, TIME_BASE, index % 4 == 0, self.surface(float(index)))
+
+    def surface(self, value: float) -> LeasedSurface:
+        return LeasedSurface(self.pool.lease(12), value)
+
+    def tensor(self, value: float) -> Tensor:
+        lease = self.pool.lease(4 * 3 * 2 * 4)
+        array = lease.array((3, 2, 4), np.float32)
+        array[:] = value
+        return Tensor(array, lease)
+
+    async def run(self, *, stop: Stop | None = None, pipeline: UpscalePipeline | None = None) -> PipelineMetrics:
+        pipeline = pipeline or UpscalePipeline(self.config)
+        with trio.fail_after(self.patience):
+            return await pipeline.run(
+                self.decoder, self.to_tensor, self.backend, self.to_surface, self.encoder, stop=stop
+            )
+
+    @asynccontextmanager
+    async def running(self, *, stop: Stop | None = None, stoppable: bool = True) -> AsyncIterator[Run]:
+        """A run in the background, inside a scope of its own; ended when the block is left.
+
+        With ``stop``, the way a job does it, unless ``stoppable`` is false: then a cancellation is a hard one.
+        """
+        run = Run(UpscalePipeline(self.config))
+
+        async def work() -> PipelineMetrics:
+            return await self.run(stop=stop, pipeline=run.pipeline)
+
+        async def task() -> None:
+            try:
+                with run.scope:
+                    run.result = await (run_stoppable(work, stop) if stop is not None and stoppable else work())
+            except BaseException as error:
+                run.error = error
+            run.ended = True
+
+        with trio.fail_after(self.patience):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(task)
+                yield run
+
+    async def settled(self) -> None:
+        """Wait until nothing moves any more: all tasks wait, and all worker threads are held at gates."""
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            with self.lock:
+                if trio.testing.active_thread_count() == self.held:
+                    return
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """A rig that must come back with every picture closed, by hand and not by the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        rig = Rig()
+        yield rig
+        assert rig.held == 0, "a thread is still held"
+        assert rig.pool.stats().leased == 0, "a picture was left open"
+        rig.pool.close()
+        assert rig.ledger.stats().current == 0
+        assert rig.backend.calls["submit"] == 0 or rig.backend.calls["close"] >= 1
+    finally:
+        gc.enable()
