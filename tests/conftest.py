@@ -88,6 +88,7 @@ def make_clip(
                     },
                 ]
             )
+        packets: list[Packet] = []
         if sound is not None:
             samples = round(48000 * len(pts) / rate)
             tone = (0.2 * np.sin(2 * np.pi * 440 * np.arange(samples) / 48000)).astype(np.float32)
@@ -95,19 +96,20 @@ def make_clip(
                 piece = np.stack([tone[start : start + 1024]] * 2)
                 frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout="stereo")
                 frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
-                out.mux(sound.encode(frame))
-            out.mux(sound.encode(None))
+                packets += sound.encode(frame)
+            packets += sound.encode(None)
         for index, at in enumerate(pts):
             frame = av.VideoFrame.from_ndarray(draw(index, width, height), "rgb24").reformat(format=pixel_format)
             frame.pts, frame.time_base = at, time_base
-            out.mux(video.encode(frame))
-        out.mux(video.encode(None))
+            packets += video.encode(frame)
+        packets += video.encode(None)
         if text is not None and subtitle is not None:
             packet = Packet(subtitle.encode())
             packet.stream, packet.time_base = text, Fraction(1, 1000)
             packet.pts = packet.dts = 40
             packet.duration = 100
-            out.mux(packet)
+            packets.append(packet)
+        out.mux(sorted(packets, key=lambda p: p.dts * p.time_base))
     return path
 
 
@@ -117,6 +119,17 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
 
     def make(name: str = "in.mkv", **how: Any) -> Path:
         return make_clip(tmp_path / name, **how)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def session_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The same for clips that several tests share; they are read only."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def make(name: str, **how: Any) -> Path:
+        return make_clip(folder / name, **how)
 
     return make
 

@@ -85,9 +85,19 @@ async def upscale(
     """
     job = UpscaleOptions(input=input, output=output, **options)
     stop = stop or Stop()
-    report = await run_stoppable(lambda: _run(job, stop, on_plan, on_progress), stop)
+    early: Stopped | None = None
+
+    async def work() -> PipelineReport | None:
+        nonlocal early
+        try:
+            return await _run(job, stop, on_plan, on_progress)
+        except Stopped as stopped:
+            early = stopped  # told below, unless a cancellation from outside was the reason and goes on instead
+            return None
+
+    report = await run_stoppable(work, stop)
     if report is None:
-        raise Stopped(f"stopped at once; {job.output} is as it was and nothing else is left")
+        raise early or Stopped(f"stopped at once; {job.output} is as it was and nothing else is left")
     return report
 
 

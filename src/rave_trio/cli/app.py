@@ -16,7 +16,7 @@ from cyclopts.config import Env, Toml
 
 from rave_trio import __version__, errors
 from rave_trio.cli import models, plan, probe, upscale
-from rave_trio.cli.flags import Output
+from rave_trio.cli.flags import Output, stop_logging
 
 SCHEMA_VERSION = 1
 
@@ -53,6 +53,13 @@ def build_app(config_file: Path | None) -> App:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status.  Prints one summary or one JSON object on stdout."""
     tokens = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(tokens)
+    finally:
+        stop_logging()
+
+
+def _main(tokens: list[str]) -> int:
     command = next((token for token in tokens if not token.startswith("-")), None)
     as_json = "--json" in tokens
     try:

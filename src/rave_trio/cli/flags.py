@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from rave_trio.errors import UsageError
 from rave_trio.options import UpscaleOptions
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -38,17 +39,24 @@ class Common:
     """Read defaults from this TOML file."""
 
     def start_logging(self) -> None:
-        """Send the library's log records where the flags say."""
-        handler = logging.FileHandler(self.log_file) if self.log_file else logging.StreamHandler()
+        """Send the library's log records where the flags say, until :func:`stop_logging`."""
+        try:
+            handler = logging.FileHandler(self.log_file) if self.log_file else logging.StreamHandler()
+        except OSError as error:
+            raise UsageError(f"cannot write the log {self.log_file}: {error.strerror}") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         level = LEVELS[min(self.verbose, 2)]
-        if self.log_file:
-            level = min(level, logging.INFO)
-        for name in ("rave_trio", "libav"):
-            logger = logging.getLogger(name)
-            logger.handlers[:] = [handler]
-            logger.setLevel(level)
-            logger.propagate = False
+        logger = logging.getLogger("rave_trio")
+        logger.addHandler(handler)
+        logger.setLevel(min(level, logging.INFO) if self.log_file else level)
+
+
+def stop_logging() -> None:
+    """Undo every :meth:`Common.start_logging`."""
+    logger = logging.getLogger("rave_trio")
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 @Parameter(name="*")

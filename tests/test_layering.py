@@ -1,0 +1,90 @@
+"""The floor plan holds: lower floors never import higher ones, heavy libraries stay in their own modules."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parent.parent / "src" / "rave_trio"
+
+FLOORS = {
+    "errors": 0,
+    "frames": 0,
+    "options": 0,
+    "memory": 1,
+    "devices": 1,
+    "media": 1,
+    "color": 1,
+    "inference": 1,
+    "pipeline": 2,
+    "plan": 3,
+    "estimate": 3,
+    "report": 3,
+    "job": 3,
+    "cli": 4,
+    "__main__": 5,
+}
+
+HOMES = {
+    "openvino": {"inference"},
+    "av": {"media", "color"},
+    "cyclopts": {"cli"},
+    "rich": {"cli"},
+    "trio": {"pipeline", "job", "cli"},
+    "numpy": {"frames", "memory", "color", "inference", "estimate"},
+}
+
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    relative = path.relative_to(SOURCE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms_used(path: Path) -> set[str]:
+    used = {name.split(".")[1] for name in imports_of(path) if name.startswith("rave_trio.")}
+    return {name for name in used if (SOURCE / name).is_dir() or (SOURCE / f"{name}.py").exists()}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_module_imports_from_a_higher_floor(path):
+    if path == SOURCE / "__init__.py":
+        return
+    room = room_of(path)
+    for used in rooms_used(path):
+        assert FLOORS[used] <= FLOORS[room], f"{room} (floor {FLOORS[room]}) imports {used} (floor {FLOORS[used]})"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_heavy_libraries_are_imported_only_in_their_rooms(path):
+    for library in {name.split(".")[0] for name in imports_of(path)} & HOMES.keys():
+        assert room_of(path) in HOMES[library], f"{path} imports {library}"
+
+
+def test_openvino_has_one_home():
+    users = [path.name for path in MODULES if any(n.split(".")[0] == "openvino" for n in imports_of(path))]
+    assert set(users) <= {"openvino.py", "resize.py"}
+
+
+def test_the_pipeline_knows_no_library_but_trio():
+    for path in (SOURCE / "pipeline").glob("*.py"):
+        assert rooms_used(path) <= {"errors", "frames", "pipeline"}, path
+
+
+def test_every_room_has_a_floor():
+    rooms = {room_of(path) for path in MODULES} - {"__init__", "__pycache__"}
+    assert rooms == set(FLOORS)
