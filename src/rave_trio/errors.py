@@ -223,11 +223,6 @@ class PrecisionUnsupported(DeviceError):
     default_remedy = "use --precision auto"
 
 
-class OutOfMemory(DeviceError):
-    code, exit_code, kind = 112, 42, "out_of_memory"
-    default_remedy = "use a smaller --tile"
-
-
 class EngineError(RaveError):
     """A promise of ours that did not hold.  Family 50..59."""
 

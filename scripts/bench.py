@@ -1,0 +1,213 @@
+"""Speed and memory, as ratios taken in one run: machines differ and drift, ratios hold.
+
+    python scripts/bench.py [speed|memory|start] [--rounds N] [--input FILE] [--model NAME]
+
+speed   end to end (decode, network, libx264 medium, publish) against OpenVINO alone on the same frames
+memory  peak resident memory of 1,000 frames against 200
+start   time of ``rave-trio --help``
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import openvino as ov
+import openvino.properties as properties
+import openvino.properties.hint as hint
+
+import rave_trio
+from rave_trio.color import SurfaceToTensor
+from rave_trio.frames import Frame, Tensor
+from rave_trio.inference.catalogue import find_model
+from rave_trio.inference.openvino import PRECISIONS, OpenVinoBackend
+from rave_trio.media.decoder import LibavDecoder
+from rave_trio.memory import HostPool, Ledger
+from rave_trio.plan import EnginePlan, make_plan
+
+SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "media" / "bunny.mkv"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=["speed", "memory", "start"], default=[])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--input", type=Path, default=SAMPLE)
+    parser.add_argument("--model", default="animevideo-x2")
+    chosen = parser.parse_args()
+    what = chosen.what or ["speed", "memory", "start"]
+    if "speed" in what:
+        speed(chosen.input, chosen.model, chosen.rounds)
+    if "memory" in what:
+        memory(chosen.rounds)
+    if "start" in what:
+        start()
+
+
+def speed(source: Path, model_name: str, rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "out.mkv"
+        options = rave_trio.UpscaleOptions(source, target, model=model_name, codec="libx264", overwrite=True)
+        plan, _ = make_plan(options)
+        tensors = load_tensors(plan)
+        bare = bare_openvino(plan, tensors)
+        own = own_backend(plan, tensors)
+        figures: dict[str, list[float]] = {
+            "OpenVINO alone": [],
+            "our backend alone": [],
+            "pipeline": [],
+            "whole call": [],
+        }
+
+        def pipeline() -> float:
+            began = time.perf_counter()
+            report = rave_trio.upscale_sync(source, target, model=model_name, codec="libx264", overwrite=True)
+            figures["whole call"].append(report.frames / (time.perf_counter() - began))
+            return report.fps
+
+        for run in (bare, own):
+            run()  # warm-up, not counted
+        for _ in range(rounds):
+            figures["OpenVINO alone"].append(bare())
+            figures["our backend alone"].append(own())
+            figures["pipeline"].append(pipeline())
+
+    print(f"{source.name}, {len(tensors)} frames, {model_name}, {plan.precision}, {plan.streams} streams, "
+          f"{plan.threads} threads, {plan.device.name}; {rounds} rounds in turn")  # fmt: skip
+    for name, values in figures.items():
+        show(f"{name}, frames per second", values)
+    for name, against in (
+        ("pipeline", "OpenVINO alone"),
+        ("pipeline", "our backend alone"),
+        ("whole call", "OpenVINO alone"),
+    ):
+        show(f"{name} / {against}", [a / b for a, b in zip(figures[name], figures[against], strict=True)])
+
+
+def load_tensors(plan: EnginePlan) -> list[np.ndarray]:
+    """Every frame of the plan's input as the network gets it."""
+    pool = HostPool(Ledger())
+    decoder, convert = LibavDecoder(plan.media), SurfaceToTensor(plan.media.video.surface, pool)
+    tensors = []
+    while (frame := decoder.read()) is not None:
+        tensors.append(convert.convert(frame).tensor.copy())
+        frame.close()
+    decoder.close()
+    return tensors
+
+
+def bare_openvino(plan: EnginePlan, tensors: list[np.ndarray]) -> Callable[[], float]:
+    """OpenVINO as its own benchmark runs it: the ONNX file, throughput hint, its own number of requests, nothing of ours."""
+    model = ov.Core().read_model(plan.model.path)
+    model.reshape([1, *tensors[0].shape])
+    prepared = ov.preprocess.PrePostProcessor(model)
+    prepared.input().tensor().set_element_type(ov.Type.f32)
+    prepared.output().tensor().set_element_type(ov.Type.f32)
+    compiled = ov.Core().compile_model(
+        prepared.build(),
+        "CPU",
+        {
+            hint.performance_mode(): hint.PerformanceMode.THROUGHPUT,
+            hint.inference_precision(): PRECISIONS[plan.precision],
+            properties.inference_num_threads(): plan.threads,
+        },
+    )
+    queue = ov.AsyncInferQueue(compiled)
+    batches = [tensor[np.newaxis] for tensor in tensors]
+
+    def run() -> float:
+        began = time.perf_counter()
+        for batch in batches:
+            queue.start_async({0: batch}, share_inputs=True)
+        queue.wait_all()
+        return len(batches) / (time.perf_counter() - began)
+
+    return run
+
+
+def own_backend(plan: EnginePlan, tensors: list[np.ndarray]) -> Callable[[], float]:
+    """The engine's backend on the same frames, without the pipeline around it."""
+    _, model = make_plan(plan.options)
+    pool = HostPool(Ledger())
+    backend = OpenVinoBackend(
+        model, plan.geometry, precision=plan.precision, streams=plan.streams, threads=plan.threads, pool=pool
+    )
+
+    def run() -> float:
+        began, under_way = time.perf_counter(), 0
+        for index, tensor in enumerate(tensors):
+            if under_way == backend.depth:
+                backend.collect().close()
+                under_way -= 1
+            backend.submit(Frame(index, index, 1, plan.media.video.time_base, False, Tensor(tensor, None)))
+            under_way += 1
+        for _ in range(under_way):
+            backend.collect().close()
+        return len(tensors) / (time.perf_counter() - began)
+
+    return run
+
+
+def memory(rounds: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        peaks = {count: [] for count in (200, 1000)}
+        for count in peaks:
+            write_clip(folder / f"{count}.mkv", count)
+        for _ in range(min(rounds, 3)):
+            for count, values in peaks.items():
+                values.append(peak_memory(folder / f"{count}.mkv", folder / "out.mkv") / 1e6)
+    for count, values in peaks.items():
+        show(f"peak memory of {count} frames of 160x90, MB", values)
+    show("1000 frames / 200 frames", [a / b for a, b in zip(peaks[1000], peaks[200], strict=True)])
+
+
+def write_clip(path: Path, frames: int) -> None:
+    """The sample over and over, at half its size, with silence of the same length."""
+    with av.open(SAMPLE) as source:
+        pictures = [frame.reformat(160, 90, "yuv420p") for frame in source.decode(video=0)]
+    with av.open(path, "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = 160, 90, "yuv420p"
+        for index in range(frames):
+            picture = pictures[index % len(pictures)]
+            picture.pts, picture.time_base, picture.pict_type = index, 1 / stream.rate, 0
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+
+
+def peak_memory(source: Path, target: Path) -> int:
+    """Peak resident bytes of one run of the command."""
+    command = [sys.executable, "-m", "rave_trio", "upscale", str(source), str(target), "-y", "--progress", "off"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"the command failed with {child.returncode}")
+    return usage.ru_maxrss * 1024
+
+
+def start() -> None:
+    times = []
+    for _ in range(11):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "rave_trio", "--help"], stdout=subprocess.DEVNULL, check=True)
+        times.append(time.perf_counter() - began)
+    show("rave-trio --help, seconds", times[1:])
+
+
+def show(name: str, values: list[float]) -> None:
+    print(f"{name:<48} median {statistics.median(values):8.3f}   min {min(values):8.3f}   max {max(values):8.3f}")
+
+
+if __name__ == "__main__":
+    main()
