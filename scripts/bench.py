@@ -28,7 +28,6 @@ import openvino.properties.hint as hint
 import rave_trio
 from rave_trio.color import SurfaceToTensor
 from rave_trio.frames import Frame, Tensor
-from rave_trio.inference.catalogue import find_model
 from rave_trio.inference.openvino import PRECISIONS, OpenVinoBackend
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.memory import HostPool, Ledger
@@ -106,7 +105,7 @@ def load_tensors(plan: EnginePlan) -> list[np.ndarray]:
 
 
 def bare_openvino(plan: EnginePlan, tensors: list[np.ndarray]) -> Callable[[], float]:
-    """OpenVINO as its own benchmark runs it: the ONNX file, throughput hint, its own number of requests, nothing of ours."""
+    """OpenVINO as its own benchmark runs it: the ONNX file, the throughput hint, as many requests as it wants."""
     model = ov.Core().read_model(plan.model.path)
     model.reshape([1, *tensors[0].shape])
     prepared = ov.preprocess.PrePostProcessor(model)

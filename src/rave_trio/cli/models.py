@@ -9,7 +9,10 @@ DEFAULT_COMMON = Common()
 
 
 def models(*, common: Common = DEFAULT_COMMON) -> Output:
-    """List the shipped models.  Any ONNX file that maps NCHW RGB in [0, 1] to an integer multiple of its size works too."""
+    """List the shipped models.
+
+    Any ONNX file that maps NCHW RGB in [0, 1] to an integer multiple of its size works too.
+    """
     import attrs
 
     from rave_trio.inference.catalogue import catalogue

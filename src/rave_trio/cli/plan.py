@@ -57,7 +57,10 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
         ),
         ("output", f"{plan.options.output}: {target.width}x{target.height} {target.pixel_format.name}"),
         ("model", f"{plan.model.name}, x{plan.model.scale}"),
-        ("backend", f"OpenVINO on {plan.device.name}, {plan.precision}, {plan.streams} streams, {plan.threads} threads"),
+        (
+            "backend",
+            f"OpenVINO on {plan.device.name}, {plan.precision}, {plan.streams} streams, {plan.threads} threads",
+        ),
         ("tiles", tiles),
         ("encoder", f"{plan.encoder.encoder} {options}".rstrip()),
         (

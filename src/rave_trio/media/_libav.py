@@ -42,14 +42,17 @@ def describe_format(name: str) -> PixelFormat:
     """The facts about one libav pixel format."""
     native = VideoFormat(name, 64, 64)
     components = native.components
-    chroma = next((c for c in components if c.is_chroma), None)
+    is_rgb = native.is_rgb or native.has_palette
+    colours = [c for c in components if not c.is_alpha]
+    is_grey = len(colours) == 1 and not is_rgb
+    chroma = None if is_rgb or is_grey else colours[1]
     return PixelFormat(
         name=name,
         bit_depth=max(c.bits for c in components),
         chroma_shift_x=_log2(64 // chroma.width) if chroma else 0,
         chroma_shift_y=_log2(64 // chroma.height) if chroma else 0,
-        is_rgb=native.is_rgb or native.has_palette,
-        is_grey=not native.is_rgb and not native.has_palette and chroma is None,
+        is_rgb=is_rgb,
+        is_grey=is_grey,
         has_alpha=any(c.is_alpha for c in components),
     )
 

@@ -45,7 +45,7 @@ def _boxes_size(file: BinaryIO, size: int) -> int | None:
 
 
 def _matroska_size(file: BinaryIO) -> int | None:
-    """The end of the segment, which follows the EBML header (RFC 8794: a variable-length size after the four-byte id)."""
+    """The end of the segment, which follows the EBML header (RFC 8794: a variable-length size after a four-byte id)."""
     file.seek(4)
     header = _read_size(file)
     if header is None:

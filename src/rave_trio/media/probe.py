@@ -27,6 +27,7 @@ class StreamInfo:
     index: int
     kind: str
     codec: str
+    time_base: Fraction | None = None
     language: str | None = None
     title: str | None = None
     detail: str = ""
@@ -154,6 +155,7 @@ def _stream_info(stream: Any) -> StreamInfo:
         index=stream.index,
         kind=stream.type or "unknown",
         codec=context.codec.canonical_name if context is not None else stream.metadata.get("mimetype", "unknown"),
+        time_base=stream.time_base,
         language=stream.metadata.get("language"),
         title=stream.metadata.get("title"),
         detail=detail,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -25,6 +26,8 @@ STALE_TAGS = ("DURATION", "ENCODER", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES
 
 KEEP_TIMES = {"avoid_negative_ts": "disabled"}
 """Muxers would otherwise shift every stream so that priming sound before time 0 gets a positive time."""
+
+LARGEST_TIME_SCALE = 2**31 - 1
 
 MUXER_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder"}
 """Container tags that each muxer writes for itself."""
@@ -73,13 +76,30 @@ def publish(
     """
     made = workspace / f"published{target.suffix}"
     with open_input(media.path) as source, av.open(part.path) as video, writing(target, errors.MuxError):
-        with av.open(made, "w", format=MUXERS[target.suffix.lower()], options=KEEP_TIMES) as out:
+        muxer = MUXERS[target.suffix.lower()]
+        with av.open(made, "w", format=muxer, options=_muxer_options(part, media, muxer)) as out:
             _copy_everything(part, media, source, video, out, None if complete else part.end, tick)
         _sync(made)
         if not overwrite and target.exists():
             raise errors.OutputExists(f"{target} has come into being meanwhile")
         made.replace(target)
         _sync(target.parent)
+
+
+def _muxer_options(part: Part, media: MediaInfo, muxer: str) -> dict[str, str]:
+    """Settings under which the muxer keeps every stream's times.
+
+    MP4 and MOV note where a stream starts in the movie's time scale: the least common multiple of the streams' makes
+    all of the starts exact.
+    """
+    if muxer not in ("mp4", "mov"):
+        return KEEP_TIMES
+    scale = part.time_base.denominator
+    for stream in copied_streams(media):
+        if stream.time_base is not None:
+            common = math.lcm(scale, stream.time_base.denominator)
+            scale = common if common <= LARGEST_TIME_SCALE else scale
+    return {**KEEP_TIMES, "movie_timescale": str(scale)}
 
 
 def _copy_everything(
