@@ -126,7 +126,7 @@ class Frame:
     def become(self, picture: Surface | Tensor) -> Frame:
         """Replace the picture, closing the old one; the same envelope goes on."""
         old, self.picture = self.picture, picture
-        if old is not None:
+        if old is not None and old is not picture:
             old.close()
         return self
 

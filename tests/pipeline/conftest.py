@@ -65,12 +65,12 @@ class Scripted:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.calls: Counter[str] = Counter()
-        self._gates: dict[str, Gate] = {}
+        self.gates: dict[str, Gate] = {}
         self._errors: dict[str, BaseException] = {}
         self._busy = threading.Lock()
 
     def hold(self, call: str) -> Gate:
-        gate = self._gates[call] = Gate(self.rig)
+        gate = self.gates[call] = Gate(self.rig)
         return gate
 
     def fail(self, call: str, error: BaseException) -> None:
@@ -82,8 +82,8 @@ class Scripted:
         try:
             self.calls[name] += 1
             at = name if index is None else f"{name} {index}"
-            if at in self._gates:
-                self._gates[at].enter()
+            if at in self.gates:
+                self.gates[at].enter()
             if at in self._errors:
                 raise self._errors[at]
             yield
@@ -147,9 +147,10 @@ class FakeBackend(Scripted):
             return frame.become(self.rig.tensor(100 + float(frame.tensor[0, 0, 0])))
 
     def close(self) -> None:
+        while self.under_way:
+            self.under_way.popleft().close()
         with self.call("close"):
-            while self.under_way:
-                self.under_way.popleft().close()
+            pass
 
 
 @attrs.frozen
@@ -216,6 +217,10 @@ class Rig:
         self.encoder = FakeEncoder(self)
 
     @property
+    def parts(self) -> tuple[Scripted, ...]:
+        return self.decoder, self.to_tensor, self.backend, self.to_surface, self.encoder
+
+    @property
     def alive(self) -> int:
         """Pictures that are open now."""
         return self.pool.stats().leased
@@ -262,12 +267,21 @@ class Rig:
         with trio.fail_after(self.patience):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(task)
-                yield run
+                try:
+                    yield run
+                except BaseException:
+                    self.open_all()
+                    raise
+
+    def open_all(self) -> None:
+        for part in self.parts:
+            for gate in part.gates.values():
+                gate.open()
 
     async def settled(self) -> None:
         """Wait until nothing moves any more: all tasks wait, and all worker threads are held at gates."""
         while True:
-            await trio.testing.wait_all_tasks_blocked()
+            await trio.testing.wait_all_tasks_blocked(cushion=0.001)  # lets the worker threads have the interpreter
             with self.lock:
                 if trio.testing.active_thread_count() == self.held:
                     return
@@ -276,7 +290,6 @@ class Rig:
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     """A rig that must come back with every picture closed, by hand and not by the garbage collector."""
-    gc.collect()
     gc.disable()
     try:
         rig = Rig()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import trio
 
 from rave_trio.errors import EncodeError, InferenceError, RaveError, StageCrashed
-from rave_trio.pipeline import PipelineConfig, Stop, run_stoppable
+from rave_trio.pipeline import PipelineConfig, Stop, UpscalePipeline, run_stoppable
 
 LAST = 7
 CALLS = [
@@ -50,6 +52,18 @@ async def test_an_error_of_ours_is_raised_as_itself_with_its_stage_and_frame(rig
     assert not rig.encoder.finished
 
 
+@pytest.mark.parametrize("error", [trio.BrokenResourceError(), trio.ClosedResourceError(), trio.EndOfChannel()])
+@pytest.mark.parametrize(("stage", "part", "call"), CALLS)
+async def test_an_error_like_those_of_channels_is_not_taken_for_one(rig, stage, part, call, error):
+    getattr(rig, part).fail(f"{call} 3", error)
+
+    with pytest.raises(StageCrashed) as caught:
+        await rig.run()
+
+    assert caught.value.__cause__ is error
+    assert (caught.value.stage, caught.value.frame) == (stage, 3)
+
+
 @pytest.mark.parametrize("total", [0, 5])
 async def test_an_error_while_the_encoder_finishes_is_of_no_single_frame(rig, total):
     rig.decoder.total = total
@@ -82,40 +96,38 @@ async def test_a_group_of_errors_is_one_unforeseen_error(rig):
     assert caught.value.__cause__ is group
 
 
-@pytest.mark.parametrize(("stage", "part", "call"), CALLS)
-async def test_a_later_error_becomes_a_note_of_the_first(rig, stage, part, call):
-    """The first comes while another stage is held in a call; that one fails too when it is let go."""
-    fails, held = (rig.encoder, "write 2") if stage != "encode" else (rig.decoder, "read 2")
-    gate = fails.hold(held)
-    fails.fail(held, EncodeError("second"))
+@pytest.mark.parametrize(("stage", "part", "call"), CALLS[:-1])
+async def test_an_error_in_a_held_encoder_is_a_note_of_what_failed_before_it(rig, stage, part, call):
+    rig.backend.depth = 1  # frame 0 comes out before frame 1 goes in
+    first = getattr(rig, part).hold(f"{call} 1")
     getattr(rig, part).fail(f"{call} 1", RaveError("first"))
+    second = rig.encoder.hold("write 0")
+    rig.encoder.fail("write 0", OSError("second"))
 
     async with rig.running() as run:
-        if stage == "encode":
-            await gate.reached()
+        await first.reached()
+        await second.reached()
+        first.open()
         await rig.settled()
-        gate.open()
+        second.open()
 
-    if stage == "encode":
-        assert str(run.error) == "first"
-        assert run.error.__notes__ == ["then in decode: second"]
-    else:  # frame 2 never comes to the encoder
-        assert not hasattr(run.error, "__notes__")
+    assert str(run.error) == "first"
+    assert (run.error.stage, run.error.frame) == (stage, 1)
+    assert run.error.__notes__ == ["then in encode: encode crashed on frame 0: OSError: second"]
 
 
-@pytest.mark.parametrize(("stage", "part", "call"), CALLS[:-1])
-async def test_an_error_in_a_blocked_encoder_is_a_note_of_what_failed_before_it(rig, stage, part, call):
-    gate = rig.encoder.hold("write 0")
-    rig.encoder.fail("write 0", OSError("second"))
-    getattr(rig, part).fail(f"{call} 1", RaveError("first"))
+async def test_an_error_in_a_held_decoder_is_a_note_of_what_failed_after_it(rig):
+    gate = rig.decoder.hold("read 2")
+    rig.decoder.fail("read 2", RaveError("second"))
+    rig.encoder.fail("write 1", EncodeError("first"))
 
     async with rig.running() as run:
         await rig.settled()
         gate.open()
 
     assert str(run.error) == "first"
-    assert (run.error.stage, run.error.frame) == (stage, 1)
-    assert run.error.__notes__ == ["then in encode: encode crashed on frame 0: OSError: second"]
+    assert (run.error.stage, run.error.frame) == ("encode", 1)
+    assert run.error.__notes__ == ["then in decode: second"]
 
 
 @pytest.mark.parametrize(("stage", "part", "call"), CALLS)
@@ -163,14 +175,6 @@ async def test_a_backend_that_cannot_be_closed_fails_a_run_that_went_well(rig):
 async def test_a_backend_that_cannot_be_closed_does_not_hide_what_went_wrong_before(rig, stage, part, call):
     getattr(rig, part).fail(f"{call} 3", RaveError("first"))
     rig.backend.fail("close", OSError("stuck"))
-    close = rig.backend.close
-
-    def closing():
-        while rig.backend.under_way:
-            rig.backend.under_way.popleft().close()
-        close()
-
-    rig.backend.close = closing
 
     with pytest.raises(RaveError) as caught:
         await rig.run()
@@ -183,15 +187,17 @@ async def test_a_backend_that_cannot_be_closed_does_not_hide_what_went_wrong_bef
 async def test_an_error_is_not_lost_when_the_run_is_ended_at_once_meanwhile(rig):
     """The decoder fails while the encoder is held; before that one comes back, the run is stopped hard."""
     stop = Stop()
-    gate = rig.encoder.hold("write 0")
+    reading = rig.decoder.hold("read 3")
     rig.decoder.fail("read 3", RaveError("boom"))
+    writing = rig.encoder.hold("write 0")
 
     async with rig.running(stop=stop) as run:
-        await gate.reached()
+        await writing.reached()
+        reading.open()
         await rig.settled()
         stop.request()
         stop.request()
-        gate.open()
+        writing.open()
 
     assert str(run.error) == "boom"
 
@@ -207,17 +213,19 @@ async def test_an_interrupt_in_a_stage_is_raised_bare(rig, part, call, interrupt
         await rig.run()
 
     assert not rig.encoder.finished or call == "close"
-    rig.backend.under_way.clear()
 
 
 async def test_an_interrupt_is_not_hidden_by_an_error_before_it(rig):
-    gate = rig.encoder.hold("write 0")
-    rig.encoder.fail("write 0", KeyboardInterrupt())
+    reading = rig.decoder.hold("read 2")
     rig.decoder.fail("read 2", RaveError("boom"))
+    writing = rig.encoder.hold("write 0")
+    rig.encoder.fail("write 0", KeyboardInterrupt())
 
     async with rig.running() as run:
+        await writing.reached()
+        reading.open()
         await rig.settled()
-        gate.open()
+        writing.open()
 
     assert isinstance(run.error, KeyboardInterrupt)
     assert run.error.__notes__ == ["then in decode: boom"]
@@ -225,7 +233,7 @@ async def test_an_interrupt_is_not_hidden_by_an_error_before_it(rig):
 
 def test_a_signal_in_a_plain_trio_program_comes_out_as_keyboard_interrupt(rig):
     """Trio delivers it to the main task, which waits for the stages."""
-    import signal
+    rig.decoder.total = 10**9
 
     async def main():
         honest = rig.encoder.write
@@ -238,6 +246,31 @@ def test_a_signal_in_a_plain_trio_program_comes_out_as_keyboard_interrupt(rig):
         rig.encoder.write = interrupted
         stop = Stop()
         await run_stoppable(lambda: rig.run(stop=stop), stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+
+    assert not rig.encoder.finished
+
+
+@pytest.mark.parametrize("channel", ["_decoded", "_preprocessed", "_upscaled"])
+def test_a_signal_that_finds_a_stage_with_a_frame_in_its_hands_leaves_no_frame_open(rig, channel):
+    """Python runs signal handlers between any two instructions of the main thread, which is Trio's."""
+    rig.decoder.total = 10**9
+
+    async def main():
+        pipeline = UpscalePipeline(rig.config)
+        inlet = getattr(pipeline, channel)
+        honest = inlet.receive
+
+        async def interrupted():
+            frame = await honest()
+            if frame.index == 2:
+                signal.raise_signal(signal.SIGINT)
+            return frame
+
+        inlet.receive = interrupted
+        await rig.run(pipeline=pipeline)
 
     with pytest.raises(KeyboardInterrupt):
         trio.run(main)

@@ -23,7 +23,7 @@ ALIGNMENT = 64
 def bucket_size(nbytes: int) -> int:
     """The size actually allocated for ``nbytes``: powers of two from 4 KiB below 2 MiB, multiples of 2 MiB above."""
     if nbytes < COARSE:
-        return max(SMALLEST, 1 << (nbytes - 1).bit_length()) if nbytes > 1 else SMALLEST
+        return max(SMALLEST, 1 << (nbytes - 1).bit_length())
     return -(-nbytes // COARSE) * COARSE
 
 

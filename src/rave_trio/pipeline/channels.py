@@ -33,22 +33,14 @@ class FrameChannel:
             frame.close()
             raise
         self.sent += 1
-        self.peak = max(self.peak, self.depth)
+        self._note_peak()
 
     async def receive(self) -> Frame | None:
         """The next frame, now the caller's; None when the sender has finished and nothing is left."""
+        self._note_peak()
         try:
             frame = await self._receive.receive()
         except trio.EndOfChannel:
-            return None
-        self.received += 1
-        return frame
-
-    def receive_nowait(self) -> Frame | None:
-        """A frame that is already there, or None."""
-        try:
-            frame = self._receive.receive_nowait()
-        except (trio.WouldBlock, trio.EndOfChannel):
             return None
         self.received += 1
         return frame
@@ -65,3 +57,6 @@ class FrameChannel:
             except (trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
                 break
         self._receive.close()
+
+    def _note_peak(self) -> None:
+        self.peak = max(self.peak, self.depth)

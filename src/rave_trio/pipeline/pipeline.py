@@ -2,24 +2,32 @@
 
 Threads: every blocking call of a stage runs through ``trio.to_thread`` under a limiter of that stage's own, so an
 object is never used by two threads at once.  Everything else here belongs to the Trio thread.
+
+Note: Ctrl-C in a program that leaves SIGINT to Python
+    KeyboardInterrupt may come between any two instructions of the Trio thread, when a stage may have a frame in its
+    hands.  So the stages are protected from it, and it is raised where the main task waits.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import attrs
 import trio
+from trio.lowlevel import enable_ki_protection
 
-from rave_trio.errors import RaveError, StageCrashed
+from rave_trio.errors import FrameCountMismatch, RaveError, StageCrashed
 from rave_trio.frames import Frame
 from rave_trio.pipeline.channels import FrameChannel
 from rave_trio.pipeline.metrics import STAGES, ChannelMetrics, PipelineMetrics, StageMeter
 from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder
 from rave_trio.pipeline.stop import Stop, run_stoppable
+from rave_trio.pipeline.tasks import bare
 
 T = TypeVar("T")
 
@@ -37,9 +45,23 @@ class _Stage:
     """One stage's task state: its meter, its limiter, and the frame it works on."""
 
     def __init__(self, name: str) -> None:
+        self.name = name
         self.meter = StageMeter(name)
         self.limiter = trio.CapacityLimiter(1)
         self.frame: int | None = None
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Give an error inside its stage and frame; one that nobody planned for becomes a StageCrashed."""
+        try:
+            yield
+        except RaveError as error:
+            error.at(self.name, self.frame)
+            raise
+        except Exception as error:
+            place = "" if self.frame is None else f" on frame {self.frame}"
+            what = f"{self.name} crashed{place}: {type(error).__name__}: {error}"
+            raise StageCrashed(what, stage=self.name, frame=self.frame) from error
 
     async def work(self, call: Callable[[], T]) -> T:
         """Run a blocking call on a worker thread, timed.
@@ -49,11 +71,47 @@ class _Stage:
         with self.meter.time("busy"):
             return await trio.to_thread.run_sync(call, limiter=self.limiter)
 
+    async def work_on(self, frame: Frame, call: Callable[[Frame], T]) -> T:
+        """Work on a frame that is ours until the call has taken it; close it if the call fails or never starts."""
+        try:
+            return await self.work(lambda: call(frame))
+        except BaseException:
+            frame.close()
+            raise
+
+    async def take(self, channel: FrameChannel) -> Frame | None:
+        """The next frame, now ours; None after the last."""
+        with self.meter.time("waiting_for_input"):
+            frame = await channel.receive()
+        if frame is not None:
+            self.meter.frames_in += 1
+            self.frame = frame.index
+        return frame
+
+    async def give(self, frame: Frame, channel: FrameChannel) -> None:
+        """Send a frame on, which is ours no more however that ends."""
+        with self.meter.time("waiting_for_output"):
+            await channel.send(frame)
+        self.meter.frames_out += 1
+
+    def expect(self, frame: Frame, index: int) -> Frame:
+        """Pass on the frame that a codec, converter or backend has come up with, if it is the one whose turn it is."""
+        if frame.index != index:
+            frame.close()
+            raise FrameCountMismatch(f"{self.name} came up with frame {frame.index} in place of frame {index}")
+        return frame
+
+    def convert(self, converter: Converter, frame: Frame) -> Frame:
+        """Blocks.  If it raises, the frame stays the caller's."""
+        index = frame.index
+        return self.expect(converter.convert(frame), index)
+
 
 class UpscalePipeline:
     """Moves frames from a decoder through converters and a backend into an encoder.
 
-    The four objects are borrowed: the pipeline closes frames, never them.  One pipeline serves one run.
+    The four objects are borrowed: the pipeline closes the backend, for the frames in it, and no other.  One pipeline
+    serves one run.
     """
 
     def __init__(self, config: PipelineConfig | None = None) -> None:
@@ -62,7 +120,6 @@ class UpscalePipeline:
         self._decoded = FrameChannel("decoded", config.decoded_capacity)
         self._preprocessed = FrameChannel("preprocessed", config.preprocessed_capacity)
         self._upscaled = FrameChannel("upscaled", config.upscaled_capacity)
-        self._failure: RaveError | None = None
         self._started: float | None = None
         self._finished: float | None = None
 
@@ -71,12 +128,11 @@ class UpscalePipeline:
         """The counters as they are now."""
         channels = (self._decoded, self._preprocessed, self._upscaled)
         stages = (self._decode, self._preprocess, self._inference, self._encode)
-        started = self._started if self._started is not None else time.perf_counter()
-        finished = self._finished if self._finished is not None else time.perf_counter()
+        now = time.perf_counter()
         return PipelineMetrics(
             stages=tuple(stage.meter.snapshot() for stage in stages),
             channels=tuple(ChannelMetrics(c.name, c.sent, c.received, c.depth, c.peak, c.capacity) for c in channels),
-            elapsed=finished - started,
+            elapsed=(self._finished or now) - (self._started or now),
         )
 
     async def run(
@@ -105,6 +161,7 @@ class UpscalePipeline:
             await self._run(decoder, to_tensor, backend, to_surface, encoder, stop)
         return self.metrics
 
+    @enable_ki_protection
     async def _run(
         self,
         decoder: Decoder,
@@ -115,129 +172,87 @@ class UpscalePipeline:
         stop: Stop,
     ) -> None:
         self._started = time.perf_counter()
-        channels = (self._decoded, self._preprocessed, self._upscaled)
         try:
-            async with trio.open_nursery() as nursery:
-
-                async def stage(stage: _Stage, loop: Callable[[], Awaitable[None]]) -> None:
-                    try:
-                        await loop()
-                    except trio.BrokenResourceError:
-                        pass  # the stage after this one has failed, and says why
-                    except Exception as error:
-                        self._record(stage, error)
-                        nursery.cancel_scope.cancel()
-
-                nursery.start_soon(stage, self._decode, lambda: self._decode_loop(decoder, stop))
-                nursery.start_soon(stage, self._preprocess, lambda: self._preprocess_loop(to_tensor))
-                nursery.start_soon(stage, self._inference, lambda: self._inference_loop(backend, to_surface))
-                nursery.start_soon(stage, self._encode, lambda: self._encode_loop(encoder))
+            with bare():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._decode_loop, decoder, stop)
+                    nursery.start_soon(self._preprocess_loop, to_tensor)
+                    nursery.start_soon(self._inference_loop, backend, to_surface, nursery)
+                    nursery.start_soon(self._encode_loop, encoder)
         finally:
-            for channel in channels:
+            for channel in (self._decoded, self._preprocessed, self._upscaled):
                 channel.finish_receiving()
             self._finished = time.perf_counter()
-        if self._failure is not None:
-            raise self._failure
         self.metrics.validate()
 
-    def _record(self, stage: _Stage, error: Exception) -> None:
-        name = stage.meter.name
-        if isinstance(error, RaveError):
-            found = error.at(name, stage.frame)
-        else:
-            found = StageCrashed(f"{name} crashed on frame {stage.frame}: {type(error).__name__}: {error}")
-            found.at(name, stage.frame).__cause__ = error
-        if self._failure is None:
-            self._failure = found
-        else:
-            self._failure.add_note(f"then {name}: {found}")
-
+    @enable_ki_protection
     async def _decode_loop(self, decoder: Decoder, stop: Stop) -> None:
         stage, meter = self._decode, self._decode.meter
-        try:
+        with stage.located():
             while not stop.requested:
                 stage.frame = meter.frames_in
                 frame = await stage.work(decoder.read)
                 if frame is None:
                     break
                 meter.frames_in += 1
-                await self._give(stage, frame, self._decoded)
-        finally:
+                await stage.give(stage.expect(frame, stage.frame), self._decoded)
             self._decoded.finish_sending()
 
+    @enable_ki_protection
     async def _preprocess_loop(self, to_tensor: Converter) -> None:
         stage = self._preprocess
-        try:
-            while (frame := await self._take(stage, self._decoded)) is not None:
-                await self._give(stage, await self._convert(stage, to_tensor, frame), self._preprocessed)
-        finally:
-            self._decoded.finish_receiving()
+        with stage.located():
+            while (frame := await stage.take(self._decoded)) is not None:
+                converted = await stage.work_on(frame, partial(stage.convert, to_tensor))
+                await stage.give(converted, self._preprocessed)
             self._preprocessed.finish_sending()
 
-    async def _inference_loop(self, backend: Backend, to_surface: Converter) -> None:
+    @enable_ki_protection
+    async def _inference_loop(self, backend: Backend, to_surface: Converter, nursery: trio.Nursery) -> None:
         """Keep the backend full: collect only when no more may be under way, or nothing else is there to submit."""
         stage = self._inference
         under_way: deque[int] = deque()
 
         def collect() -> Frame:
-            frame = backend.collect()
+            frame = stage.expect(backend.collect(), under_way[0])
             try:
-                return to_surface.convert(frame)
+                return stage.convert(to_surface, frame)
             except BaseException:
                 frame.close()
                 raise
 
-        async def hand_on() -> None:
-            stage.frame = under_way[0]
-            frame = await stage.work(collect)
-            under_way.popleft()
-            await self._give(stage, frame, self._upscaled)
-
         try:
-            while (frame := await self._take(stage, self._preprocessed)) is not None:
-                await self._owned(stage, frame, backend.submit)
-                under_way.append(frame.index)
-                if len(under_way) >= backend.depth:
-                    await hand_on()
-            while under_way:
-                await hand_on()
+            with stage.located():
+                while True:
+                    if under_way and (len(under_way) >= backend.depth or not self._preprocessed.depth):
+                        stage.frame = under_way[0]
+                        frame = await stage.work(collect)
+                        under_way.popleft()
+                        await stage.give(frame, self._upscaled)
+                    elif (submitted := await stage.take(self._preprocessed)) is not None:
+                        await stage.work_on(submitted, backend.submit)
+                        under_way.append(submitted.index)
+                    else:
+                        break
+                self._upscaled.finish_sending()
         finally:
-            self._preprocessed.finish_receiving()
-            self._upscaled.finish_sending()
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(backend.close, limiter=stage.limiter)
+            # In a task of its own, so that an error of closing comes after, not in place of, the one that led here.
+            nursery.start_soon(self._close_backend, backend)
 
+    @enable_ki_protection
+    async def _close_backend(self, backend: Backend) -> None:
+        stage = self._inference
+        stage.frame = None
+        with stage.located(), trio.CancelScope(shield=True):
+            await stage.work(backend.close)
+
+    @enable_ki_protection
     async def _encode_loop(self, encoder: Encoder) -> None:
         stage, meter = self._encode, self._encode.meter
-        try:
-            while (frame := await self._take(stage, self._upscaled)) is not None:
-                await self._owned(stage, frame, encoder.write)
+        with stage.located():
+            while (frame := await stage.take(self._upscaled)) is not None:
+                await stage.work_on(frame, encoder.write)
                 frame.close()
                 meter.frames_out += 1
+            stage.frame = None
             await stage.work(encoder.finish)
-        finally:
-            self._upscaled.finish_receiving()
-
-    async def _take(self, stage: _Stage, channel: FrameChannel) -> Frame | None:
-        with stage.meter.time("waiting_for_input"):
-            frame = await channel.receive()
-        if frame is not None:
-            stage.meter.frames_in += 1
-            stage.frame = frame.index
-        return frame
-
-    async def _give(self, stage: _Stage, frame: Frame, channel: FrameChannel) -> None:
-        with stage.meter.time("waiting_for_output"):
-            await channel.send(frame)
-        stage.meter.frames_out += 1
-
-    async def _convert(self, stage: _Stage, converter: Converter, frame: Frame) -> Frame:
-        return await self._owned(stage, frame, converter.convert)
-
-    async def _owned(self, stage: _Stage, frame: Frame, call: Callable[[Frame], T]) -> T:
-        """Work on a frame that is ours until the call has taken it; close it if the call fails or never starts."""
-        try:
-            return await stage.work(lambda: call(frame))
-        except BaseException:
-            frame.close()
-            raise

@@ -14,7 +14,7 @@ class Decoder(Protocol):
     """Where frames come from."""
 
     def read(self) -> Frame | None:
-        """The next frame in presentation order, now the caller's; None after the last."""
+        """The next frame in presentation order, numbered from 0, now the caller's; None after the last."""
 
 
 class Converter(Protocol):

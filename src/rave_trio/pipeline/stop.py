@@ -39,13 +39,13 @@ class Stop:
         """Ask to stop: the first call drains what is in flight, within the grace period, the second ends at once."""
         self._requests += 1
         if self._requests == 1:
-            self._scope.deadline = min(self._scope.deadline, trio.current_time() + self.grace)
+            self._scope.deadline = trio.current_time() + self.grace
         else:
             self._scope.cancel()
 
     def drained(self) -> None:
         """What was in flight is safe: the grace period no longer applies, only a second request ends the rest."""
-        self._scope.deadline = math.inf
+        self.grace = self._scope.deadline = math.inf
 
 
 async def run_stoppable(work: Callable[[], Awaitable[T]], stop: Stop) -> T | None:
