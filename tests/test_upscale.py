@@ -99,6 +99,13 @@ def test_a_lossless_run_through_a_known_model_gives_the_known_result(clip, tmp_p
                 assert np.abs(a.repeat(2, 0).repeat(2, 1) - b).max() <= 1
 
 
+def test_any_name_that_a_file_may_have_will_do(clip, tmp_path, nearest_x2, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip("http: Ünïcode [x] 100%d, 'quoted'.mkv", frames=2)
+    upscale("http: Ünïcode [x] 100%d, 'quoted'.mkv", "pipe:1.mkv", model=str(nearest_x2))
+    assert (tmp_path / "pipe:1.mkv").stat().st_size > 500
+
+
 def test_ten_bit_input_stays_ten_bit(clip, tmp_path, nearest_x2):
     source = clip(frames=3, codec="libx265", pixel_format="yuv420p10le", options={"x265-params": "log-level=error"})
     report = upscale(source, tmp_path / "out.mkv", model=str(nearest_x2))

@@ -153,6 +153,9 @@ def check_output(options: UpscaleOptions) -> None:
         raise errors.OutputFolderMissing(f"there is no folder {folder} for {output.name}")
     if output.is_dir():
         raise errors.OutputNotWritable(f"{output} is a folder", remedy="name a file, not a folder")
+    partial = partial_path(output)
+    if partial.exists() and options.input.exists() and partial.samefile(options.input):
+        raise errors.OutputIsInput(f"a stopped run would leave its partial file at {partial}, which is the input itself")
     if output.exists():
         if options.input.exists() and output.samefile(options.input):
             raise errors.OutputIsInput(f"{output} is the input itself")

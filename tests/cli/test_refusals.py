@@ -90,6 +90,15 @@ def output_is_input(folder: Path, source: Path) -> list[object]:
     return [source, source, "--overwrite"]
 
 
+def partial_is_input(folder: Path, source: Path) -> list[object]:
+    return [source.rename(folder / "film.partial.mkv"), folder / "film.mkv"]
+
+
+def pipe_as_input(folder: Path, source: Path) -> list[object]:
+    os.mkfifo(folder / "pipe.mkv")
+    return [folder / "pipe.mkv"]
+
+
 def unwritable_place(folder: Path, source: Path) -> list[object]:
     return [source, "/proc/out.mkv"]
 
@@ -169,6 +178,8 @@ REFUSALS = [
     (missing_folder, 21, "there is no folder"),
     (folder_as_output, 22, "is a folder"),
     (unwritable_place, 22, "/proc"),
+    (partial_is_input, 29, "film.partial.mkv, which is the input"),
+    (pipe_as_input, 12, "not a regular file"),
     (no_such_container, 24, ".avi"),
     (codec_not_in_container, 25, "h264"),
     (output_is_input, 29, "the input itself"),
@@ -284,7 +295,18 @@ def test_a_full_disk_is_named_and_leaves_nothing(bunny, tmp_path, nearest_x2):
     command = ["unshare", "--mount", "--map-root-user", "sh", "-c", FULL_DISK + 'find "$LEFT" -type f >&2', "sh"]
     command[-2] = command[-2].replace("exec ", "")
     done = subprocess.run(
-        [*command, str(small), *RAVE, "upscale", str(bunny), str(small / "out.mkv"), "-m", str(nearest_x2), "--crf", "1"],
+        [
+            *command,
+            str(small),
+            *RAVE,
+            "upscale",
+            str(bunny),
+            str(small / "out.mkv"),
+            "-m",
+            str(nearest_x2),
+            "--crf",
+            "1",
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "LEFT": str(small)},

@@ -95,7 +95,9 @@ def check_readable(path: Path) -> None:
         raise errors.InputIsDirectory(f"{path} is a folder")
     if not os.access(path, os.R_OK):
         raise errors.InputUnreadable(f"{path} may not be read")
-    if path.is_file() and path.stat().st_size == 0:
+    if not path.is_file():
+        raise errors.InputUnreadable(f"{path} is not a regular file", remedy="copy the video to a file first")
+    if path.stat().st_size == 0:
         raise errors.InputEmpty(f"{path} is empty")
 
 
@@ -103,7 +105,8 @@ def open_input(path: Path) -> av.container.InputContainer:
     """Open ``path`` for demuxing, or raise the InputError that says why not.  The caller closes it."""
     check_readable(path)
     try:
-        return av.open(path, "r", metadata_errors="replace")
+        # An absolute path is never taken for a protocol, whatever colons the name has.
+        return av.open(path.absolute(), "r", metadata_errors="replace")
     except PermissionError as error:
         raise errors.InputUnreadable(f"{path} may not be read") from error
     except (av.error.FFmpegError, OSError) as error:
