@@ -184,7 +184,7 @@ REFUSALS = [
     (codec_not_in_container, 25, "h264"),
     (output_is_input, 29, "the input itself"),
     (unknown_model, 30, "animevideo-x9"),
-    (text_as_model, 31, "cannot be read as ONNX"),
+    (text_as_model, 31, "is not an ONNX file"),
     (model_that_does_not_fit, 32, "expected one NCHW input"),
     (model_of_another_scale, 33, "enlarges 4 times"),
     (tile_too_small, 32, "too far for tiles"),

@@ -6,6 +6,7 @@ planes, so no precision is lost between 8, 10 and 12 bit video and the network.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -77,11 +78,11 @@ class SurfaceToTensor:
             interpolation=EXACT,
             threads=1,
         )
-        shape = (3, self._source.height, self._source.width)
-        lease = self._pool.lease(4 * shape[0] * shape[1] * shape[2])
+        planes = [_pixels(rgb, plane) for plane in PLANES_OF_RGB]
+        shape = (3, *planes[0].shape)
+        lease = self._pool.lease(4 * math.prod(shape))
         tensor = lease.array(shape, np.float32)
-        for channel, plane in enumerate(PLANES_OF_RGB):
-            tensor[channel] = _pixels(rgb, plane)
+        np.stack(planes, out=tensor)
         return frame.become(Tensor(tensor, lease))
 
     @property

@@ -57,7 +57,9 @@ class PartsFolder:
 
     def __init__(self, output: Path) -> None:
         with writing(output.parent, OutputNotWritable):
-            self.path = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".parts", dir=output.parent))
+            # Absolute, so that libav never takes a part of the name for a protocol.
+            folder = output.parent.absolute()
+            self.path = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".parts", dir=folder))
 
     def part_path(self, number: int) -> Path:
         return self.path / f"part-{number:05}.mkv"
