@@ -123,6 +123,17 @@ def test_colour_tags_are_kept(clip, tmp_path, nearest_x2):
         assert {name: getattr(context, name) for name in tags} == tags
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1"])
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+def test_the_nominal_frame_rate_is_the_inputs(clip, tmp_path, nearest_x2, container, codec):
+    """Also with a fine time base, which some encoders would write into the stream as the rate."""
+    source = clip("in.mp4", frames=6, rate=24, pts=[512 * i for i in range(6)], time_base=Fraction(1, 12288))
+    upscale(source, tmp_path / f"out.{container}", model=str(nearest_x2), codec=codec)
+    with av.open(tmp_path / f"out.{container}") as result:
+        video = result.streams.video[0]
+        assert (video.average_rate, video.guessed_rate) == (24, 24)
+
+
 @pytest.mark.parametrize("container", ["mp4", "mov"])
 def test_variable_frame_times_are_exact_in_mp4_and_mov(clip, tmp_path, nearest_x2, reading, container):
     pts = [0, 1001, 2002, 2500, 7007, 7008, 9009, 20020, 20021, 30030, 30530, 31031]

@@ -22,7 +22,7 @@ SAMPLE_SECONDS = 1.0
 
 @attrs.frozen
 class Estimate:
-    """A guess: ``fps`` of the model alone at the plan's size; ``seconds`` for the whole input if its length is known."""
+    """A guess: ``fps`` of the model alone, at the plan's size; ``seconds`` for all frames, if their number is known."""
 
     fps: float
     seconds: float | None

@@ -59,7 +59,11 @@ MUXERS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".webm": "webm"}
 
 @attrs.frozen
 class EncoderSettings:
-    """Everything that decides how frames become a stream."""
+    """Everything that decides how frames become a stream.
+
+    The encoder counts frames at ``rate``, and writes that into the stream as the nominal rate; ``time_base`` is that of
+    the frames' own times, which are published.
+    """
 
     encoder: str
     options: tuple[tuple[str, str], ...]
@@ -155,7 +159,7 @@ def configure(context: av.VideoCodecContext, settings: EncoderSettings) -> None:
     surface = settings.surface
     context.width, context.height = surface.width, surface.height
     context.pix_fmt = surface.pixel_format.name
-    context.time_base = settings.time_base
+    context.time_base = 1 / settings.rate
     context.framerate = settings.rate
     if surface.sample_aspect_ratio:
         context.sample_aspect_ratio = surface.sample_aspect_ratio

@@ -81,8 +81,6 @@ class PartEncoder:
         self._settings = settings
         self._pts = array("q")
         self._durations = array("q")
-        self._indices: dict[int, int] = {}
-        self._last_pts: int | None = None
         self._written = 0
         self._delay = 0
         self._part: Part | None = None
@@ -101,13 +99,9 @@ class PartEncoder:
     def write(self, frame: Frame) -> None:
         """Encode one frame; its surface must have the settings' size and format.  The frame stays the caller's."""
         native = frame.surface.native
-        # Encoders want strictly rising times; a damaged source may repeat one.  What is published is the true time.
-        pts = frame.pts if self._last_pts is None else max(frame.pts, self._last_pts + 1)
-        self._last_pts = pts
-        self._indices[pts] = len(self._pts)
+        native.pts, native.time_base = len(self._pts), 1 / self._settings.rate
         self._pts.append(frame.pts)
         self._durations.append(frame.duration)
-        native.pts, native.time_base = pts, self._settings.time_base
         with writing(self.path, EncodeError):
             packets = self._stream.encode(native)
         self._write(packets)
@@ -137,9 +131,7 @@ class PartEncoder:
     def _write(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
             assert packet.pts is not None
-            index = self._indices.pop(packet.pts)
-            self._delay = max(self._delay, self._written - index)
-            packet.pts = index
+            self._delay = max(self._delay, self._written - packet.pts)
             packet.dts = self._written - DEEPEST_REORDER
             packet.duration = 1
             packet.time_base = INDEX_TIME_BASE

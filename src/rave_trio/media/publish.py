@@ -114,6 +114,7 @@ def _copy_everything(
             # Opaque: only the parameters matter; the encoder that made them need not exist for muxing.
             video_stream = out.add_stream_from_template(video.streams.video[0], opaque=True)
             video_stream.time_base = part.time_base
+            video_stream.codec_context.framerate = media.video.rate
             video_stream.metadata.update(
                 {k: v for k, v in stream.metadata.items() if not k.upper().startswith(STALE_TAGS)}
             )
