@@ -35,7 +35,7 @@ def test_with_less_memory_streams_are_given_up_before_tiles_are_made(plan_for):
     tighter = plan_for(cores=16, memory=int(plan_for(cores=1).memory * 1.6))
     assert tighter.streams == 1
     assert tighter.geometry.tiles > 1
-    assert tighter.geometry.overlap_known
+    assert tighter.geometry.seamless
 
 
 def test_a_tile_that_is_asked_for_is_used(plan_for):

@@ -121,10 +121,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
 
     notes = [*_stream_notes(media), *_color_notes(source, encoder.surface)]
     fit = _fit(options, model, source, encoder.surface, precision, device)
-    if fit.geometry.tiles > 1 and not fit.geometry.overlap_known:
-        notes.append(
-            f"how far {model.metadata.name} looks cannot be told; its tiles overlap by {fit.geometry.overlap} pixels"
-        )
+    notes += _fit_notes(fit, model.metadata, device)
     plan = EnginePlan(
         options=options,
         media=media,
@@ -155,7 +152,9 @@ def check_output(options: UpscaleOptions) -> None:
         raise errors.OutputNotWritable(f"{output} is a folder", remedy="name a file, not a folder")
     partial = partial_path(output)
     if partial.exists() and options.input.exists() and partial.samefile(options.input):
-        raise errors.OutputIsInput(f"a stopped run would leave its partial file at {partial}, which is the input itself")
+        raise errors.OutputIsInput(
+            f"a stopped run would leave its partial file at {partial}, which is the input itself"
+        )
     if output.exists():
         if options.input.exists() and output.samefile(options.input):
             raise errors.OutputIsInput(f"{output} is the input itself")
@@ -186,12 +185,12 @@ def _fit(
 ) -> _Fit:
     """The largest tiles and most streams whose memory fits: streams are given up before tiles are made smaller."""
     pipeline = PipelineConfig()
-    budget = int(device.memory_bytes * MEMORY_SHARE)
+    budget = _budget(device)
     most = max(2, device.cores // 2) if device.cores < FEW_CORES else device.cores // 4
     most = min(most, device.cores)
     tile = options.tile
     while True:
-        geometry = model.geometry(source.height, source.width, tile)
+        geometry = model.geometry(source.height, source.width, tile, seamless=options.tile is not None)
         load = model.load(geometry, precision)
         streams = most
         while True:
@@ -207,6 +206,24 @@ def _fit(
         if memory <= budget or options.tile or model.metadata.height or smaller < SMALLEST_TILE:
             return _Fit(geometry, streams, pipeline, memory, load.flops * geometry.tiles)
         tile = smaller
+
+
+def _budget(device: CpuDevice) -> int:
+    return int(device.memory_bytes * MEMORY_SHARE)
+
+
+def _fit_notes(fit: _Fit, model: ModelMetadata, device: CpuDevice) -> list[str]:
+    notes = []
+    geometry = fit.geometry
+    if not geometry.seamless:
+        reach = "an unknown distance" if geometry.reach is None else f"up to {geometry.reach} pixels"
+        notes.append(
+            f"{model.name} looks {reach} far, its tiles overlap by {geometry.overlap}: faint seams are possible"
+        )
+    if fit.memory > _budget(device):
+        needed, there = fit.memory / 1e9, device.memory_bytes / 1e9
+        notes.append(f"about {needed:.1f} GB may be needed, more than half of the {there:.1f} GB here")
+    return notes
 
 
 def _frame_memory(source: SurfaceDescriptor, target: SurfaceDescriptor, pipeline: PipelineConfig, depth: int) -> int:

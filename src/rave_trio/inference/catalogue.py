@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -67,11 +68,15 @@ def find_model(name_or_path: str) -> tuple[str, Path]:
     if entry := catalogue().get(name_or_path):
         return entry.name, entry.path
     path = Path(name_or_path)
-    if not path.exists():
+    try:
+        mode = path.stat().st_mode
+    except PermissionError as error:
+        raise errors.ModelUnknown(f"{path} may not be read", remedy="check the permissions") from error
+    except (OSError, ValueError) as error:
         names = ", ".join(catalogue())
-        raise errors.ModelUnknown(f"there is no model or file {name_or_path!r}; shipped are {names}")
-    if path.is_dir():
-        raise errors.ModelUnknown(f"{path} is a folder, not an ONNX file")
+        raise errors.ModelUnknown(f"there is no model or file {name_or_path!r}; shipped are {names}") from error
+    if not stat.S_ISREG(mode):
+        raise errors.ModelUnknown(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'not a file'}, not an ONNX file")
     return path.stem, path
 
 

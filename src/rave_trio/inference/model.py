@@ -7,8 +7,8 @@ from pathlib import Path
 import attrs
 
 CONTRACT = (
-    "one NCHW input and one NCHW output, fp32 or fp16, 1 or 3 channels each, RGB in [0, 1], enlarging height and width "
-    "by the same integer"
+    "one NCHW input and one NCHW output, fp32 or fp16, RGB in [0, 1], 3 channels to 3 or 1, or 1 to 1, "
+    "enlarging height and width by the same integer"
 )
 
 
@@ -35,14 +35,21 @@ class ModelMetadata:
 class Geometry:
     """How one model is applied to frames of one size: the shape it is compiled for and how frames are cut for it.
 
-    ``overlap`` is in input pixels on each side of a cut; ``overlap_known`` says whether it was derived from the graph.
+    ``overlap`` is in input pixels on each side of a cut; ``reach`` is how far an output pixel looks according to the
+    graph, None if that cannot be told.  Tiles start at multiples of ``period`` input pixels.
     """
 
     tile_height: int
     tile_width: int
     overlap: int
     tiles: int
-    overlap_known: bool = True
+    reach: int | None = None
+    period: int = 1
+
+    @property
+    def seamless(self) -> bool:
+        """Whether the tiles are certain to give what the whole frame would."""
+        return self.tiles == 1 or (self.reach is not None and self.overlap >= self.reach)
 
 
 @attrs.frozen

@@ -2,7 +2,9 @@
 
 Each tile is as large as the model wants and lies inside the picture wherever the picture is large enough, so a true
 edge of the picture is always also the edge of a tile, and the model's own edge handling meets it as it would
-untiled.  Of each tile only what lies at least ``overlap`` away from the cuts is kept.
+untiled.  Of each tile only what lies at least ``overlap`` away from the cuts is kept.  Tiles start at multiples of the
+model's ``period``; with one above 1 the last ones reach past the edge, just as a whole picture is then enlarged to such
+a multiple.
 """
 
 from __future__ import annotations
@@ -30,26 +32,27 @@ class Tile:
     columns: Span
 
 
-def spans(length: int, size: int, overlap: int) -> tuple[Span, ...]:
+def spans(length: int, size: int, overlap: int, period: int = 1) -> tuple[Span, ...]:
     """Cover ``length`` with tiles of ``size`` that share at least ``2 * overlap``; one span if it fits.
 
-    The kept intervals are disjoint and cover the length.  Raises ValueError if the overlap leaves nothing to keep.
+    The kept intervals are disjoint and cover the length; the last tile reaches less than ``period`` past it.  Raises
+    ValueError if the overlap leaves nothing to keep.
     """
     if length <= size:
         return (Span(0, 0, length),)
-    step = size - 2 * overlap
+    step = (size - 2 * overlap) // period
     if step <= 0:
         raise ValueError(f"a tile of {size} is too small for an overlap of {overlap} on each side")
-    # The first and the last tile keep everything up to the picture's edge, so they each advance by one overlap more.
-    count = -(-(length - 2 * overlap) // step)
-    starts = [round(i * (length - size) / (count - 1)) for i in range(count)]
+    last = -(-(length - size) // period)
+    count = -(-last // step) + 1
+    starts = [i * last // (count - 1) * period for i in range(count)]
     cuts = [0, *((a + size + b) // 2 for a, b in itertools.pairwise(starts)), length]
     return tuple(Span(start, keep, end) for start, keep, end in zip(starts, cuts, cuts[1:], strict=False))
 
 
-def tiles(height: int, width: int, tile_height: int, tile_width: int, overlap: int) -> Iterator[Tile]:
+def tiles(height: int, width: int, tile_height: int, tile_width: int, overlap: int, period: int = 1) -> Iterator[Tile]:
     """All tiles of a picture, row by row."""
-    columns = spans(width, tile_width, overlap)
-    for row in spans(height, tile_height, overlap):
+    columns = spans(width, tile_width, overlap, period)
+    for row in spans(height, tile_height, overlap, period):
         for column in columns:
             yield Tile(row, column)
