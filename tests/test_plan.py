@@ -70,3 +70,8 @@ def test_alpha_is_refused(clip, tmp_path):
     source = clip(frames=1, codec="ffv1", pixel_format="yuva420p")
     with pytest.raises(InputFormatUnsupported, match="alpha"):
         planning.make_plan(UpscaleOptions(source, tmp_path / "out.mkv"))
+
+
+def test_a_host_that_is_too_small_is_said_so(plan_for):
+    assert any("GB may be needed" in note for note in plan_for(memory=32 << 20).notes)
+    assert plan_for().notes == ()
