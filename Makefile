@@ -16,7 +16,7 @@ demo: $(READY)  ## upscale the sample clip and show where the result is
 	$(BIN)/python scripts/before_after.py tests/media/bunny.mkv demo/bunny-x2.mkv demo/before-after.png
 
 upscale: $(READY)  ## make upscale IN=film.mkv OUT=film-x2.mkv ARGS="--crf 16"
-	@mkdir -p $(dir $(OUT))
+	@mkdir -p "$$(dirname "$(OUT)")"
 	$(BIN)/rave-trio upscale "$(IN)" "$(OUT)" $(ARGS)
 
 test: $(READY) check  ## what CI runs

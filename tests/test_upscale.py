@@ -237,14 +237,15 @@ def test_the_report_accounts_for_every_frame_and_every_byte(clip, tmp_path, near
     assert report.as_dict()["plan"]["output"]["width"] == 128
 
 
-def test_a_changing_picture_size_ends_with_an_error_that_names_the_frame(clip, tmp_path, nearest_x2):
+def test_a_changing_picture_size_ends_with_an_error_that_names_the_frame(clip, tmp_path, nearest_x2, reading):
     """Two elementary streams of different size, one after the other, are one stream whose size changes."""
     joined = tmp_path / "joined.h264"
     joined.write_bytes(b"".join(clip(f"{w}.h264", frames=3, width=w).read_bytes() for w in (64, 96)))
-    with pytest.raises(errors.DecodeError, match="changes to 96x48") as caught:
+    with pytest.raises(errors.DecodeError, match="changes to 96x48 yuv420p at frame 3; it began as 64x48") as caught:
         upscale(joined, tmp_path / "out.mkv", model=str(nearest_x2))
-    assert (caught.value.stage, caught.value.frame) == ("preprocess", 3)
+    assert (caught.value.stage, caught.value.frame) == ("decode", 3)
     assert not (tmp_path / "out.mkv").exists()
+    assert len(reading.frames(tmp_path / "out.partial.mkv")) == 3, "what was before the change is kept"
 
 
 def test_a_raw_stream_without_times_gets_them_from_its_rate(clip, tmp_path, nearest_x2, reading):

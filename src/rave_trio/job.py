@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,7 @@ async def _run(
         metrics=pipeline.metrics,
         ledger=ledger.stats(),
         pool=pool.stats(),
+        notes=tuple(run.notes),
     )
     log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
     return report
@@ -160,6 +162,8 @@ class _Run:
         self._stop = stop
         self._on_progress = on_progress
         self._phase = "upscale"
+        self._rotation = 0
+        self.notes: list[str] = []
 
     async def produce(
         self,
@@ -178,8 +182,9 @@ class _Run:
             encoder,
             stop=self._stop,
         )
-        self._stop.drained()
         self._phase = "publish"
+        self._rotation = decoder.rotation
+        self.notes = _notes(decoder)
         part = encoder.part
         if part.frames != metrics.frames_decoded or encoder.packets != part.frames:
             raise FrameCountMismatch(
@@ -188,23 +193,48 @@ class _Run:
         if decoder.defect is None and decoder.exhausted:
             if not part.frames:
                 raise InputHasNoVideo(f"no frame could be decoded from {self._plan.media.path}")
-            await self._publish(part, parts, self._plan.options.output, complete=True)
+            await self._publish_or_keep(part, parts)
             return part
         raise await self._keep_partial(part, parts, decoder.defect)
+
+    async def _publish_or_keep(self, part: Part, parts: PartsFolder) -> None:
+        """Publish the result; if the container takes it ill, keep the picture, which was the work, and say so."""
+        output = self._plan.options.output
+        try:
+            await self._publish(part, parts, output, complete=True)
+        except RaveError as error:
+            partial = self._free_partial(".mkv")
+            try:
+                await self._publish(part, parts, partial, complete=False, video_only=True)
+            except RaveError:
+                raise error from None
+            raise type(error)(f"{error}; the finished picture, without sound, is in {partial}") from error
+
+    def _free_partial(self, suffix: str | None = None) -> Path:
+        """A partial file's path where nothing is yet, unless overwriting was asked for."""
+        options = self._plan.options
+        path = partial_path(options.output)
+        path = path.with_suffix(suffix or path.suffix)
+        candidates = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(2))
+        while path.exists() and not options.overwrite:
+            path = next(candidates)
+        return path
 
     async def _keep_partial(self, part: Part, parts: PartsFolder, defect: RaveError | None) -> RaveError:
         """Publish what there is beside the output, and return the error that says so."""
         output = self._plan.options.output
         kept = f"nothing was finished yet; {output} is as it was"
         if part.frames:
-            partial = partial_path(output)
+            partial = self._free_partial()
             await self._publish(part, parts, partial, complete=False)
             kept = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {partial}"
         if defect is None:
             return Stopped(f"stopped; {kept}")
         return type(defect)(f"{defect}; {kept}", stage="decode", frame=part.frames)
 
-    async def _publish(self, part: Part, parts: PartsFolder, target: Path, *, complete: bool) -> None:
+    async def _publish(
+        self, part: Part, parts: PartsFolder, target: Path, *, complete: bool, video_only: bool = False
+    ) -> None:
         await trio.to_thread.run_sync(
             lambda: publish(
                 part,
@@ -213,6 +243,8 @@ class _Run:
                 workspace=parts.path,
                 overwrite=self._plan.options.overwrite or not complete,
                 complete=complete,
+                video_only=video_only,
+                rotation=self._rotation,
                 tick=trio.from_thread.check_cancelled,
             )
         )
@@ -221,13 +253,28 @@ class _Run:
         """Report progress until cancelled."""
         if self._on_progress is None:
             return
-        while True:
-            self._on_progress(self._progress())
-            await trio.sleep(PROGRESS_INTERVAL)
+        try:
+            while True:
+                self._on_progress(self._progress())
+                await trio.sleep(PROGRESS_INTERVAL)
+        finally:
+            self._on_progress(self._progress())  # the last word, whatever came of the run
 
     def _progress(self) -> Progress:
         metrics = self._pipeline.metrics
         return Progress(self._phase, metrics.frames_encoded, self._plan.media.video.frames, metrics)
+
+
+def _notes(decoder: LibavDecoder) -> list[str]:
+    """What was found in the input only while reading it."""
+    notes = []
+    if decoder.unusable_packets:
+        notes.append(f"{decoder.unusable_packets} packets before the first whole picture were left out")
+    if decoder.concealed:
+        notes.append(f"{decoder.concealed} damaged frames were concealed by the decoder")
+    if decoder.repaired_times:
+        notes.append(f"{decoder.repaired_times} frames had a time before their predecessor's and were moved behind it")
+    return notes
 
 
 def _make_backend(plan: EnginePlan, model: Model, pool: HostPool) -> OpenVinoBackend:

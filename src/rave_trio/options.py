@@ -16,7 +16,13 @@ def _known_precision(_job: object, _field: object, value: str) -> None:
         raise UsageError(f"there is no precision {value!r}", remedy=f"use {', '.join(PRECISIONS)}")
 
 
-def _positive(_job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
+def _whole(_job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
+    if value is not None and not isinstance(value, int):
+        raise UsageError(f"{field.name} must be a whole number, not {value!r}")
+
+
+def _positive(job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
+    _whole(job, field, value)
     if value is not None and value < 1:
         raise UsageError(f"{field.name} must be at least 1, not {value}")
 
@@ -41,7 +47,7 @@ class UpscaleOptions:
     precision: str = attrs.field(default="auto", validator=_known_precision)
     device: str = "auto"
     codec: str | None = None
-    crf: int | None = None
+    crf: int | None = attrs.field(default=None, validator=_whole)
     preset: str | None = None
     tile: int | None = attrs.field(default=None, validator=_positive)
     overwrite: bool = False

@@ -14,7 +14,7 @@ import attrs
 from rave_trio import errors
 from rave_trio.color.swscale import HD_LINES
 from rave_trio.devices import CpuDevice, detect_cpu
-from rave_trio.frames import UNSPECIFIED, SurfaceDescriptor
+from rave_trio.frames import UNSPECIFIED, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
 from rave_trio.inference.catalogue import find_model, model_for_scale
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.openvino import Model, choose_precision, depth_for
@@ -22,10 +22,10 @@ from rave_trio.media.encoders import (
     ENCODERS,
     MUXERS,
     EncoderSettings,
+    check_encoder,
     choose_format,
     default_encoder,
     encoder_options,
-    open_encoder,
 )
 from rave_trio.media.probe import MediaInfo, probe
 from rave_trio.media.publish import check_container, copied_streams
@@ -42,6 +42,9 @@ FEW_CORES = 8
 """Below this many cores there are as many streams as halves of them, two at least; above, one for every four."""
 
 SMALLEST_TILE = 128
+
+RGB, BT709, BT601 = 0, 1, 6
+"""Code points of H.273 for matrix coefficients."""
 
 
 @attrs.frozen
@@ -116,8 +119,8 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
     model = _find_model(options)
     precision = choose_precision(options.precision)
     encoder = _encoder_settings(options, media, model.metadata.scale)
-    check_container(media, options.output, ENCODERS[encoder.encoder].codec)
-    open_encoder(encoder)
+    check_encoder(encoder)
+    check_container(media, options.output, encoder)
 
     notes = [*_stream_notes(media), *_color_notes(source, encoder.surface)]
     fit = _fit(options, model, source, encoder.surface, precision, device)
@@ -142,6 +145,14 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
 
 def check_output(options: UpscaleOptions) -> None:
     """Raise the OutputError that fits if the result could not be put where it should go."""
+    try:
+        _check_output(options)
+        partial_path(options.output).exists()
+    except OSError as error:
+        raise errors.OutputNotWritable(f"{options.output} cannot be written: {error.strerror}") from error
+
+
+def _check_output(options: UpscaleOptions) -> None:
     output = options.output
     if output.suffix.lower() not in MUXERS:
         raise errors.ContainerUnsupported(f"{output} does not end in {', '.join(MUXERS)}")
@@ -155,12 +166,12 @@ def check_output(options: UpscaleOptions) -> None:
         raise errors.OutputIsInput(
             f"a stopped run would leave its partial file at {partial}, which is the input itself"
         )
-    if output.exists():
-        if options.input.exists() and output.samefile(options.input):
+    if os.path.lexists(output):
+        if output.exists() and options.input.exists() and output.samefile(options.input):
             raise errors.OutputIsInput(f"{output} is the input itself")
         if not options.overwrite:
             raise errors.OutputExists(f"{output} exists already")
-        if not os.access(output, os.W_OK):
+        if output.exists() and not os.access(output, os.W_OK):
             raise errors.OutputNotWritable(f"{output} is write-protected")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise errors.OutputNotWritable(f"the folder {folder} may not be written to")
@@ -267,18 +278,30 @@ def _encoder_settings(options: UpscaleOptions, media: MediaInfo, scale: int) -> 
         raise errors.UsageError(f"there is no encoder {name!r}", remedy=f"use --codec {'|'.join(ENCODERS)}")
     spec = ENCODERS[name]
     source = media.video.surface
+    pixel_format = choose_format(name, source.pixel_format)
+    height = source.height * scale
     return EncoderSettings(
         encoder=name,
         options=encoder_options(spec, options.crf, options.preset),
         surface=attrs.evolve(
             source,
             width=source.width * scale,
-            height=source.height * scale,
-            pixel_format=choose_format(name, source.pixel_format),
+            height=height,
+            pixel_format=pixel_format,
+            color=output_color(source, pixel_format, height),
         ),
         rate=media.video.rate,
         time_base=media.video.time_base,
     )
+
+
+def output_color(source: SurfaceDescriptor, pixel_format: PixelFormat, height: int) -> ColorSpec:
+    """The output's colour tags: the input's, but for matrix and range where RGB becomes YUV or the other way round."""
+    if source.pixel_format.is_rgb == pixel_format.is_rgb:
+        return source.color
+    if pixel_format.is_rgb:
+        return attrs.evolve(source.color, matrix=RGB, range=ColorRange.FULL)
+    return attrs.evolve(source.color, matrix=BT601 if height < HD_LINES else BT709, range=ColorRange.LIMITED)
 
 
 def _stream_notes(media: MediaInfo) -> list[str]:

@@ -24,6 +24,8 @@ class PipelineReport:
     metrics: PipelineMetrics
     ledger: LedgerStats
     pool: PoolStats
+    notes: tuple[str, ...] = ()
+    """What was found in the input only while reading it; the plan has notes of its own."""
 
     @property
     def fps(self) -> float:
@@ -38,6 +40,7 @@ class PipelineReport:
             "seconds": self.seconds,
             "fps": self.fps,
             "bottleneck": self.metrics.bottleneck,
+            "notes": list(self.notes),
             "metrics": self.metrics.as_dict(),
             "memory": attrs.asdict(self.ledger),
             "pool": {**attrs.asdict(self.pool), "hit_rate": self.pool.hit_rate},

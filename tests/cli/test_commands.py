@@ -158,9 +158,9 @@ def test_version_is_the_packages(rave):
     assert rave_trio.__version__ in rave("--version").stdout
 
 
-def test_help_and_errors_load_no_heavy_library():
+def test_help_and_usage_errors_load_no_heavy_library():
     script = (
-        "import sys; from rave_trio.cli import main; main(['--help']); main(['upscale', '--help']); "
+        "import sys; from rave_trio.cli import main; main(['--help']); main(['upscale', '--help']); main(['upscal']); "
         "heavy = {'openvino', 'av', 'numpy', 'trio', 'cupy', 'torch', 'tensorrt'} & set(sys.modules); "
         "sys.exit(', '.join(heavy) or 0)"
     )

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 import rave_trio
+from rave_trio import job
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,7 @@ def wait_for_frames(running: subprocess.Popen[str], event: str = "progress") -> 
     raise AssertionError(f"the run ended without {event}")
 
 
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_one_signal_leaves_a_playable_partial_file(long_clip, tmp_path, name):
     running = start(long_clip, tmp_path / "out.mkv")
     wait_for_frames(running)
@@ -125,20 +126,47 @@ async def test_two_requests_end_at_once_and_leave_nothing(long_clip, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_stop_after_the_last_frame_was_read_loses_nothing(clip, tmp_path, nearest_x2):
+async def test_a_stop_after_the_last_frame_was_read_loses_nothing(clip, tmp_path, nearest_x2, monkeypatch):
     """All frames are done, so the result is complete and is published as such."""
     stop = rave_trio.Stop()
+    genuine = job.publish
 
-    def watch(progress: rave_trio.Progress) -> None:
-        if progress.phase == "publish":
-            stop.request()
+    def publish(*arguments, **options):
+        trio.from_thread.run_sync(stop.request)
+        genuine(*arguments, **options)
 
-    source = clip(frames=6)
-    try:
-        report = await rave_trio.upscale(
-            source, tmp_path / "out.mkv", model=str(nearest_x2), on_progress=watch, stop=stop
-        )
-    except rave_trio.Stopped:  # pragma: no cover - the watcher may never see so short a phase; then there is no stop
-        raise AssertionError("a complete run was reported as stopped") from None
+    monkeypatch.setattr(job, "publish", publish)
+    report = await rave_trio.upscale(clip(frames=6), tmp_path / "out.mkv", model=str(nearest_x2), stop=stop)
+    assert stop.requested
     assert report.frames == 6
     assert (tmp_path / "out.mkv").exists()
+
+
+async def test_two_stops_while_publishing_leave_nothing(clip, tmp_path, nearest_x2, monkeypatch):
+    stop = rave_trio.Stop()
+    genuine = job.publish
+
+    def publish(*arguments, **options):
+        trio.from_thread.run_sync(stop.request)
+        trio.from_thread.run_sync(stop.request)
+        genuine(*arguments, **options)
+
+    monkeypatch.setattr(job, "publish", publish)
+    with pytest.raises(rave_trio.Stopped, match="at once"):
+        await rave_trio.upscale(clip(frames=6), tmp_path / "out.mkv", model=str(nearest_x2), stop=stop)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]
+
+
+async def test_the_grace_period_begins_anew_with_every_frame(mock_clock):
+    """However slow the machine, a stop is gentle while frames still come."""
+    stop = rave_trio.Stop(grace=10)
+    with stop._scope as scope:
+        stop.request()
+        for _ in range(5):
+            mock_clock.jump(9)
+            await trio.lowlevel.checkpoint()
+            stop.progressed()
+        assert not scope.cancel_called
+        mock_clock.jump(11)
+        await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught

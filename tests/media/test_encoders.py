@@ -12,10 +12,10 @@ from rave_trio.media._libav import describe_format
 from rave_trio.media.encoders import (
     ENCODERS,
     EncoderSettings,
+    check_encoder,
     choose_format,
     default_encoder,
     encoder_options,
-    open_encoder,
 )
 
 
@@ -63,14 +63,14 @@ def test_every_preset_on_offer_is_one_the_encoder_takes(name):
     spec = ENCODERS[name]
     for preset in (spec.presets[0], spec.default_preset, spec.presets[-1]):
         settings = EncoderSettings(name, encoder_options(spec, None, preset), surface, Fraction(25), Fraction(1, 25))
-        assert open_encoder(settings).is_open
+        check_encoder(settings)
 
 
 def test_a_format_that_an_encoder_does_not_take_is_an_encode_error():
     surface = SurfaceDescriptor(128, 96, describe_format("yuv410p"))
     settings = EncoderSettings("libx264", (), surface, Fraction(25), Fraction(1, 25))
     with pytest.raises(errors.EncodeError, match="refuses 128x96 yuv410p"):
-        open_encoder(settings)
+        check_encoder(settings)
 
 
 @pytest.mark.parametrize(

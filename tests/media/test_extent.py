@@ -25,6 +25,12 @@ def test_a_cut_file_is_noticed(clip, tmp_path, name, left):
     assert is_cut_short(cut)
 
 
+def test_what_another_hand_appended_is_not_part_of_the_file(clip):
+    path = clip("in.mp4")
+    path.write_bytes(path.read_bytes() + b"TAGA song title".ljust(128, b" "))
+    assert not is_cut_short(path)
+
+
 def test_formats_that_say_nothing_are_never_cut_short(clip, tmp_path):
     assert not is_cut_short(clip("in.h264"))
     (tmp_path / "short").write_bytes(b"\x1a")

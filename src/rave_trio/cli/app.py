@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -17,8 +18,12 @@ from cyclopts.config import Env, Toml
 from rave_trio import __version__, errors
 from rave_trio.cli import models, plan, probe, upscale
 from rave_trio.cli.flags import Output, stop_logging
+from rave_trio.cli.render import put, say
 
 SCHEMA_VERSION = 1
+
+TABLE = "upscale"
+"""The one table of a configuration file."""
 
 EPILOGUE = """\
 **Configuration** comes from the flag, else its variable (`RAVE_TRIO_CRF` for `--crf`), else the table `[upscale]` of a
@@ -32,9 +37,12 @@ rave-trio; 130 stopped by a signal, what was finished is kept as `OUT.partial.mk
 def build_app(config_file: Path | None) -> App:
     """The application, reading defaults from the environment and, for the commands that run a job, from a file."""
     env = Env("RAVE_TRIO_", command=False)
-    sources: list[Any] = [env]
+    upscale_sources: list[Any] = [env]
+    plan_sources: list[Any] = [env]
     if config_file is not None:
-        sources.append(Toml(config_file, root_keys=("upscale",), use_commands_as_keys=False, must_exist=True))
+        upscale_sources.append(Toml(config_file, root_keys=TABLE, use_commands_as_keys=False, must_exist=True))
+        # The same options, but for those that have no meaning without a run.
+        plan_sources.append(Toml(config_file, root_keys=TABLE, use_commands_as_keys=False, allow_unknown=True))
     app = App(
         name="rave-trio",
         help="Upscale video with a neural network, losing nothing on the way.",
@@ -43,23 +51,23 @@ def build_app(config_file: Path | None) -> App:
         version=f"rave-trio {__version__}",
         config=[env],
     )
-    app.command(upscale.upscale, config=sources)
-    app.command(plan.plan, config=sources)
+    app.command(upscale.upscale, config=upscale_sources)
+    app.command(plan.plan, config=plan_sources)
     app.command(probe.probe)
     app.command(models.models)
     return app
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status.  Prints one summary or one JSON object on stdout."""
     tokens = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _main(tokens)
+        return _run(tokens)
     finally:
         stop_logging()
 
 
-def _main(tokens: list[str]) -> int:
+def _run(tokens: list[str]) -> int:
     command = next((token for token in tokens if not token.startswith("-")), None)
     as_json = "--json" in tokens
     try:
@@ -67,6 +75,8 @@ def _main(tokens: list[str]) -> int:
         call, bound, _ = app.parse_args(tokens, print_error=False, exit_on_error=False)
         as_json = as_json or getattr(bound.arguments.get("common"), "json", False)
         result = call(*bound.args, **bound.kwargs)
+        if isinstance(result, Output):
+            put(_document(command, True, result.data) if as_json else result.text)
     except CycloptsError as error:
         return _fail(errors.UsageError(str(error)), command, as_json)
     except errors.RaveError as error:
@@ -76,8 +86,6 @@ def _main(tokens: list[str]) -> int:
     except Exception as error:
         logging.getLogger("rave_trio").debug("unexpected error", exc_info=True)
         return _fail(errors.StageCrashed(f"{type(error).__name__}: {error}"), command, as_json)
-    if isinstance(result, Output):
-        _print(_document(command, True, result.data) if as_json else result.text)
     return 0
 
 
@@ -88,18 +96,25 @@ def find_config(tokens: Sequence[str]) -> Path | None:
         if not Path(named).is_file():
             raise errors.UsageError(f"there is no configuration file {named}", remedy="check --config")
         return _well_formed(Path(named))
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    for path in (Path("rave-trio.toml"), home / "rave-trio" / "config.toml"):
-        if path.is_file():
-            return _well_formed(path)
+    places = [Path("rave-trio.toml")]
+    with contextlib.suppress(RuntimeError):  # there may be no home folder
+        places.append(Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "rave-trio" / "config.toml")
+    for path in places:
+        with contextlib.suppress(OSError):  # what may not be looked at is not there
+            if path.is_file():
+                return _well_formed(path)
     return None
 
 
 def _well_formed(path: Path) -> Path:
     try:
-        tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise errors.UsageError(f"{path} is not a TOML file: {error}", remedy="correct the file") from error
+    if strange := sorted(tables.keys() - {TABLE}):
+        raise errors.UsageError(
+            f"{path} has {', '.join(strange)} at its top level", remedy=f"put options into the table [{TABLE}]"
+        )
     return path
 
 
@@ -115,18 +130,15 @@ def _flag_value(tokens: Sequence[str], flag: str) -> str | None:
 
 def _fail(error: errors.RaveError, command: str | None, as_json: bool) -> int:
     if as_json:
-        _print(_document(command, False, {"error": error.as_dict()}))
+        with contextlib.suppress(errors.OutputNotWritable):
+            put(_document(command, False, {"error": error.as_dict()}))
     else:
         where = "" if error.frame is None or error.stage is None else f" [{error.stage}, frame {error.frame}]"
         label = "" if isinstance(error, errors.Stopped) else f"error{where}: "
         remedy = f" ({error.remedy})" if error.remedy else ""
-        print(f"rave-trio: {label}{error}{remedy}", file=sys.stderr)  # noqa: T201
+        say(f"rave-trio: {label}{error}{remedy}")
     return error.exit_code
 
 
 def _document(command: str | None, ok: bool, body: dict[str, Any]) -> str:
     return json.dumps({"schema_version": SCHEMA_VERSION, "command": command, "ok": ok, **body}, default=str)
-
-
-def _print(text: str) -> None:
-    print(text)  # noqa: T201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,19 +45,23 @@ class Common:
             handler = logging.FileHandler(self.log_file) if self.log_file else logging.StreamHandler()
         except OSError as error:
             raise UsageError(f"cannot write the log {self.log_file}: {error.strerror}") from error
+        logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         level = LEVELS[min(self.verbose, 2)]
         logger = logging.getLogger("rave_trio")
         logger.addHandler(handler)
+        logger.propagate = False  # a library's basicConfig would print everything a second time
         logger.setLevel(min(level, logging.INFO) if self.log_file else level)
 
 
 def stop_logging() -> None:
     """Undo every :meth:`Common.start_logging`."""
     logger = logging.getLogger("rave_trio")
+    logger.propagate = True
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 @Parameter(name="*")

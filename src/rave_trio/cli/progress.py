@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from rave_trio.cli.render import say
 from rave_trio.job import Progress
 from rave_trio.plan import EnginePlan
 
@@ -41,13 +41,13 @@ class _Silent:
 
     def plan(self, plan: EnginePlan) -> None:
         for note in plan.notes:
-            _say(f"rave-trio: note: {note}")
+            say(f"rave-trio: note: {note}")
 
     def update(self, progress: Progress) -> None:
         pass
 
     def stopping(self, again: bool) -> None:
-        _say(
+        say(
             "rave-trio: stopping at once"
             if again
             else "rave-trio: finishing what is in flight; once more stops at once"
@@ -73,7 +73,7 @@ class _JsonLines:
         self._emit("stopping", at_once=again)
 
     def _emit(self, event: str, **fields: Any) -> None:
-        _say(json.dumps({"event": event, **fields}, default=str))
+        say(json.dumps({"event": event, **fields}, default=str))
 
 
 class _Bar:
@@ -125,7 +125,3 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from rave_trio.cli.flags import Common, InputFile, JobFlags, Output, OutputFile
+from rave_trio.cli.render import say
 from rave_trio.options import UpscaleOptions
 
 if TYPE_CHECKING:
     from rave_trio.report import PipelineReport
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 DEFAULT_FLAGS = JobFlags()
 DEFAULT_COMMON = Common()
@@ -44,6 +48,8 @@ def upscale(
 
     common.start_logging()
     report = trio.run(_run, flags.options(input, output), progress)
+    for note in report.notes:
+        say(f"rave-trio: note: {note}")
     return Output({"report": report.as_dict()}, _summary(report))
 
 
@@ -55,12 +61,12 @@ async def _run(options: UpscaleOptions, progress: str) -> PipelineReport:
     from rave_trio.cli.progress import open_progress
     from rave_trio.pipeline import Stop, alongside
 
-    stop = Stop()
+    stop = Stop(grace=math.inf)  # whoever asked may ask again
     if progress == "auto":
-        progress = "bar" if sys.stderr.isatty() else "off"
+        progress = "bar" if sys.stderr is not None and sys.stderr.isatty() else "off"
 
     async def heed_signals() -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(*STOPPING) as signals:
             async for _ in signals:
                 shown.stopping(again=stop.requested)
                 stop.request()

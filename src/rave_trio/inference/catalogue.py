@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import tomllib
 from functools import cache
@@ -75,6 +76,8 @@ def find_model(name_or_path: str) -> tuple[str, Path]:
     except (OSError, ValueError) as error:
         names = ", ".join(catalogue())
         raise errors.ModelUnknown(f"there is no model or file {name_or_path!r}; shipped are {names}") from error
+    if not os.access(path, os.R_OK):
+        raise errors.ModelUnknown(f"{path} may not be read", remedy="check the permissions")
     if not stat.S_ISREG(mode):
         raise errors.ModelUnknown(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'not a file'}, not an ONNX file")
     return path.stem, path

@@ -9,12 +9,12 @@ from functools import cache
 import attrs
 import av
 import av.error
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 
 from rave_trio import errors
 from rave_trio.frames import UNSPECIFIED, ColorRange, PixelFormat, SurfaceDescriptor
 from rave_trio.media._libav import codecs_of, describe_format, reason
-
-os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 describes itself on stderr otherwise; 1 keeps its errors
 
 X26X_PRESETS = (
     "ultrafast",
@@ -130,14 +130,11 @@ def choose_format(encoder: str, source: PixelFormat) -> PixelFormat:
     return min(encoder_formats(encoder), key=loss)
 
 
-def open_encoder(settings: EncoderSettings) -> av.VideoCodecContext:
-    """A codec context set up and opened; raises EncodeError or OutputSizeUnsupported."""
-    context = av.VideoCodecContext.create(settings.encoder, "w")
-    assert isinstance(context, av.VideoCodecContext)
-    configure(context, settings)
+def check_encoder(settings: EncoderSettings) -> None:
+    """Open the encoder as the run will; raises OutputSizeUnsupported or EncodeError if it refuses."""
     surface = settings.surface
     try:
-        context.open()
+        _open(settings)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         size, name = f"{surface.width}x{surface.height}", surface.pixel_format.name
         odd = (surface.width & surface.pixel_format.chroma_shift_x) or (
@@ -148,14 +145,45 @@ def open_encoder(settings: EncoderSettings) -> av.VideoCodecContext:
                 f"{settings.encoder} cannot encode the odd size {size} in {name}",
                 remedy="use --scale 2 or 4, or --codec ffv1",
             ) from error
+        if _takes_plain_size(settings):
+            raise errors.OutputSizeUnsupported(
+                f"{settings.encoder} cannot encode {size} {name} at {float(settings.rate):.6g} frames per second",
+                remedy="use another --scale, or --codec ffv1, which takes any size",
+            ) from error
         raise errors.EncodeError(
             f"{settings.encoder} refuses {size} {name} with {_shown(settings.options)}: {reason(error)}"
         ) from error
-    return context
+
+
+def _takes_plain_size(settings: EncoderSettings) -> bool:
+    """Whether only the size or the rate is what the encoder refuses: libav's own errors do not say."""
+    plain = attrs.evolve(settings.surface, width=640, height=360)
+    try:
+        _open(attrs.evolve(settings, surface=plain, rate=Fraction(25)))
+    except (av.error.FFmpegError, OSError, ValueError):
+        return False
+    return True
+
+
+def _open(settings: EncoderSettings) -> None:
+    context = av.VideoCodecContext.create(settings.encoder, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    configure(context, settings)
+    context.open()
+
+
+def add_encoded_stream(container: OutputContainer, settings: EncoderSettings) -> VideoStream:
+    """A stream that encodes into ``container`` as the settings say."""
+    stream = container.add_stream(settings.encoder, rate=settings.rate)
+    assert isinstance(stream, VideoStream)
+    configure(stream.codec_context, settings)
+    return stream
 
 
 def configure(context: av.VideoCodecContext, settings: EncoderSettings) -> None:
     """Write the settings, colour tags included, to a codec context that is not open yet."""
+    if settings.encoder == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "0")  # it describes itself on stderr otherwise, and so repeats our errors
     surface = settings.surface
     context.width, context.height = surface.width, surface.height
     context.pix_fmt = surface.pixel_format.name

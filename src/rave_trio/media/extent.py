@@ -7,7 +7,21 @@ from typing import BinaryIO
 
 EBML = b"\x1a\x45\xdf\xa3"
 SEGMENT = b"\x18\x53\x80\x67"
-FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free")
+FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}
+BOXES = FIRST_BOXES | {
+    b"udta",
+    b"meta",
+    b"uuid",
+    b"moof",
+    b"mfra",
+    b"sidx",
+    b"ssix",
+    b"styp",
+    b"pnot",
+    b"prft",
+    b"emsg",
+}
+"""What stands at the top level of an MP4 or MOV file; anything else after it was put there by another hand."""
 
 
 def declared_size(path: Path) -> int | None:
@@ -33,6 +47,8 @@ def _boxes_size(file: BinaryIO, size: int) -> int | None:
     while at < size:
         file.seek(at)
         header = file.read(16)
+        if header[4:8] not in BOXES:
+            break
         length = int.from_bytes(header[:4], "big")
         if length == 1:  # the 64-bit size follows the type
             length = int.from_bytes(header[8:16], "big")

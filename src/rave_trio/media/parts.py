@@ -17,12 +17,11 @@ from typing import Any
 import attrs
 import av
 from av.packet import Packet
-from av.video.stream import VideoStream
 
 from rave_trio.errors import EncodeError, MuxError, OutputNotWritable
 from rave_trio.frames import Frame
 from rave_trio.media._libav import writing
-from rave_trio.media.encoders import EncoderSettings, configure
+from rave_trio.media.encoders import EncoderSettings, add_encoded_stream
 
 INDEX_TIME_BASE = Fraction(1, 1000)
 """Matroska's own: index i is written as i milliseconds, exactly."""
@@ -86,10 +85,7 @@ class PartEncoder:
         self._part: Part | None = None
         with writing(path, MuxError):
             self._container = av.open(path, "w", format="matroska")
-        stream = self._container.add_stream(settings.encoder, rate=settings.rate)
-        assert isinstance(stream, VideoStream)
-        self._stream = stream
-        configure(self._stream.codec_context, settings)
+        self._stream = add_encoded_stream(self._container, settings)
 
     @property
     def packets(self) -> int:

@@ -89,7 +89,13 @@ class MediaInfo:
 
 def check_readable(path: Path) -> None:
     """Raise the InputError that fits if ``path`` is not a regular, non-empty, readable file."""
-    if not path.exists():
+    try:
+        found = path.exists()
+    except PermissionError as error:
+        raise errors.InputUnreadable(f"the folder of {path} may not be entered") from error
+    except OSError as error:
+        raise errors.InputNotFound(f"{path} cannot be a file: {error.strerror}") from error
+    if not found:
         raise errors.InputNotFound(f"there is no file {path}")
     if path.is_dir():
         raise errors.InputIsDirectory(f"{path} is a folder")
@@ -126,8 +132,8 @@ def probe(path: Path) -> MediaInfo:
     one without video.
     """
     with open_input(path) as container:
-        videos = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-        if not videos:
+        best = container.streams.best("video")
+        if not isinstance(best, VideoStream) or best.disposition & best.disposition.attached_pic:
             kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
             raise errors.InputHasNoVideo(f"{path} has no video stream, only {', '.join(kinds)}")
         duration = None if container.duration is None else container.duration / av.time_base
@@ -137,7 +143,7 @@ def probe(path: Path) -> MediaInfo:
             size=container.size,
             duration=duration,
             streams=tuple(_stream_info(stream) for stream in container.streams),
-            video=_video_info(path, videos[0], duration),
+            video=_video_info(path, best, duration),
             chapters=len(container.chapters()),
             cut_short=is_cut_short(path),
         )
@@ -145,15 +151,13 @@ def probe(path: Path) -> MediaInfo:
 
 def _stream_info(stream: Any) -> StreamInfo:
     context = stream.codec_context
-    match stream.type:
+    match stream.type if context is not None else "unknown":
         case "video":
             detail = f"{context.width}x{context.height} {context.pix_fmt}"
         case "audio":
             detail = f"{context.sample_rate} Hz {context.layout.name}"
-        case "attachment":
-            detail = stream.metadata.get("filename", "")
         case _:
-            detail = ""
+            detail = stream.metadata.get("filename", "")
     return StreamInfo(
         index=stream.index,
         kind=stream.type or "unknown",
@@ -178,6 +182,8 @@ def _own_duration(stream: VideoStream) -> float | None:
 
 def _video_info(path: Path, stream: VideoStream, duration: float | None) -> VideoInfo:
     context = stream.codec_context
+    if context is None:
+        raise errors.InputFormatUnsupported(f"{path} has video of a kind that cannot be decoded here")
     if not context.width or not context.height or not context.pix_fmt:
         raise _unusable(path, "has a video stream that says neither its size nor its pixel format")
     if stream.time_base is None:

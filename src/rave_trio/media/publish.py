@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import io
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import av.error
 from av.packet import Packet
 
 from rave_trio import errors
-from rave_trio.media._libav import codecs_of, writing
-from rave_trio.media.encoders import MUXERS
+from rave_trio.media._libav import writing
+from rave_trio.media.encoders import ENCODERS, MUXERS, EncoderSettings, add_encoded_stream
 from rave_trio.media.parts import Part
 from rave_trio.media.probe import MediaInfo, StreamInfo, open_input
 
@@ -26,6 +29,9 @@ STALE_TAGS = ("DURATION", "ENCODER", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES
 
 KEEP_TIMES = {"avoid_negative_ts": "disabled"}
 """Muxers would otherwise shift every stream so that priming sound before time 0 gets a positive time."""
+
+STRICT_MUXERS = ("mp4", "mov")
+"""Muxers that refuse two packets of a stream with the same decode time."""
 
 LARGEST_TIME_SCALE = 2**31 - 1
 
@@ -38,24 +44,42 @@ def copied_streams(media: MediaInfo) -> tuple[StreamInfo, ...]:
     return tuple(s for s in media.streams if s.kind in COPIED_KINDS)
 
 
-def check_container(media: MediaInfo, output: Path, video_codec: str) -> None:
-    """Raise ContainerRejectsStream if the output's container cannot hold the video or a copied stream."""
+def check_container(media: MediaInfo, output: Path, settings: EncoderSettings) -> None:
+    """Raise ContainerRejectsStream if the output's container does not take the video or a copied stream.
+
+    The muxer itself is asked, with a header written to memory.
+    """
     muxer = MUXERS[output.suffix.lower()]
-    needed = [(video_codec, "the video", "")] + [
-        (s.codec, f"stream #{s.index} ({s.kind}, {s.codec})", s.kind) for s in copied_streams(media)
-    ]
-    for codec, what, kind in needed:
-        if _holds(muxer, codec, kind):
-            continue
-        fitting = [ext for ext, m in MUXERS.items() if all(_holds(m, c, k) for c, _, k in needed)]
-        remedy = f"write to {' or '.join(fitting)}, which can hold all of it" if fitting else None
-        raise errors.ContainerRejectsStream(
-            f"{output.suffix} cannot hold {what}{'' if kind else f' as {codec}'} of {media.path}", remedy=remedy
-        )
+    with open_input(media.path) as source:
+        copies = [source.streams[stream.index] for stream in copied_streams(media)]
+        if _takes(muxer, settings, copies):
+            return
+        refused = f"the video as {ENCODERS[settings.encoder].codec}"
+        if _takes(muxer, settings, []):
+            alone = (stream for stream in copies if not _takes(muxer, settings, [stream]))
+            culprit = next(alone, None)
+            refused = "all of these streams together"
+            if culprit is not None:
+                found = next(stream for stream in media.streams if stream.index == culprit.index)
+                refused = f"stream #{found.index} ({found.kind}, {found.codec})"
+        fitting = [extension for extension, other in MUXERS.items() if _takes(other, settings, copies)]
+    remedy = f"write to {' or '.join(fitting)}, which can hold all of it" if fitting else "use another --codec"
+    raise errors.ContainerRejectsStream(f"{output.suffix} cannot hold {refused} of {media.path}", remedy=remedy)
 
 
-def _holds(muxer: str, codec: str, kind: str) -> bool:
-    return muxer == "matroska" if kind == "attachment" else codec in codecs_of(muxer)
+def _takes(muxer: str, settings: EncoderSettings, copies: Sequence[Any]) -> bool:
+    trial = av.open(io.BytesIO(), "w", format=muxer)
+    try:
+        add_encoded_stream(trial, settings)
+        for stream in copies:
+            trial.add_stream_from_template(stream)
+        trial.start_encoding()
+    except (av.error.FFmpegError, OSError, ValueError):
+        return False
+    finally:
+        with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
+            trial.close()
+    return True
 
 
 def publish(
@@ -66,6 +90,8 @@ def publish(
     workspace: Path,
     overwrite: bool,
     complete: bool = True,
+    video_only: bool = False,
+    rotation: int = 0,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Write ``target``: the part's video, and from the input its other streams, tags and chapters.  Blocking.
@@ -78,7 +104,8 @@ def publish(
     with open_input(media.path) as source, av.open(part.path) as video, writing(target, errors.MuxError):
         muxer = MUXERS[target.suffix.lower()]
         with av.open(made, "w", format=muxer, options=_muxer_options(part, media, muxer)) as out:
-            _copy_everything(part, media, source, video, out, None if complete else part.end, tick)
+            until = None if complete else part.end
+            _copy_everything(part, media, source, video, out, until, tick, rotation, video_only)
         _sync(made)
         if not overwrite and target.exists():
             raise errors.OutputExists(f"{target} has come into being meanwhile")
@@ -103,7 +130,15 @@ def _muxer_options(part: Part, media: MediaInfo, muxer: str) -> dict[str, str]:
 
 
 def _copy_everything(
-    part: Part, media: MediaInfo, source: Any, video: Any, out: Any, until: Fraction | None, tick: Callable[[], None]
+    part: Part,
+    media: MediaInfo,
+    source: Any,
+    video: Any,
+    out: Any,
+    until: Fraction | None,
+    tick: Callable[[], None],
+    rotation: int,
+    video_only: bool,
 ) -> None:
     out.metadata.update({k: v for k, v in source.metadata.items() if k not in MUXER_TAGS})
     out.set_chapters(source.chapters())
@@ -119,7 +154,9 @@ def _copy_everything(
                 {k: v for k, v in stream.metadata.items() if not k.upper().startswith(STALE_TAGS)}
             )
             video_stream.disposition = stream.disposition
-        elif stream.type in COPIED_KINDS:
+            if rotation:
+                video_stream.set_display_rotation(rotation)
+        elif stream.type in COPIED_KINDS and not video_only:
             copy = out.add_stream_from_template(stream)
             if stream.type != "attachment":
                 copies[stream.index] = copy
@@ -127,7 +164,7 @@ def _copy_everything(
                 copy.disposition = stream.disposition
     assert video_stream is not None
     packets = heapq.merge(
-        _video_packets(part, video, video_stream), _source_packets(source, copies, until), key=_decode_time
+        _video_packets(part, video, video_stream), _source_packets(source, copies, until, out), key=_decode_time
     )
     for packet in packets:
         tick()
@@ -159,16 +196,45 @@ def _video_packets(part: Part, video: Any, stream: Any) -> Iterator[Packet[Any]]
         raise errors.FrameCountMismatch(f"the part holds {count} of the {part.frames} frames that were encoded")
 
 
-def _source_packets(source: Any, copies: dict[int, Any], until: Fraction | None) -> Iterator[Packet[Any]]:
+def _source_packets(source: Any, copies: dict[int, Any], until: Fraction | None, out: Any) -> Iterator[Packet[Any]]:
     if not copies:
         return
+    clocks = {index: _Clock(strict=out.format.name in STRICT_MUXERS) for index in copies}
     for packet in source.demux([source.streams[index] for index in copies]):
         if packet.dts is None:
             continue
+        clocks[packet.stream.index].set(packet)
         if until is not None and packet.dts * packet.time_base >= until:
             continue
-        packet.stream = copies[packet.stream_index]
+        packet.stream = copies[packet.stream.index]
         yield packet
+
+
+class _Clock:
+    """Keeps one stream's decode times rising where the input's do not, as in recordings that were joined.
+
+    A jump back of more than a second is a new beginning: what follows is moved behind what was before.
+    """
+
+    def __init__(self, strict: bool) -> None:
+        self._strict = strict
+        self._shift = 0
+        self._last: int | None = None
+        self._duration = 1
+
+    def set(self, packet: Packet[Any]) -> None:
+        assert packet.dts is not None
+        dts = packet.dts + self._shift
+        if self._last is not None and dts < self._last + self._strict:
+            if (self._last - dts) * packet.time_base > 1:
+                self._shift += self._last + self._duration - dts
+                dts = packet.dts + self._shift
+            else:
+                dts = self._last + self._strict
+        if packet.pts is not None:
+            packet.pts = max(packet.pts + self._shift, dts)
+        packet.dts = self._last = dts
+        self._duration = packet.duration or 1
 
 
 def _sync(path: Path) -> None:

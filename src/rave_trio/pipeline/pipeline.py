@@ -178,7 +178,7 @@ class UpscalePipeline:
                     nursery.start_soon(self._decode_loop, decoder, stop)
                     nursery.start_soon(self._preprocess_loop, to_tensor)
                     nursery.start_soon(self._inference_loop, backend, to_surface, nursery)
-                    nursery.start_soon(self._encode_loop, encoder)
+                    nursery.start_soon(self._encode_loop, encoder, stop)
         finally:
             for channel in (self._decoded, self._preprocessed, self._upscaled):
                 channel.finish_receiving()
@@ -247,12 +247,14 @@ class UpscalePipeline:
             await stage.work(backend.close)
 
     @enable_ki_protection
-    async def _encode_loop(self, encoder: Encoder) -> None:
+    async def _encode_loop(self, encoder: Encoder, stop: Stop) -> None:
         stage, meter = self._encode, self._encode.meter
         with stage.located():
             while (frame := await stage.take(self._upscaled)) is not None:
                 await stage.work_on(frame, encoder.write)
                 frame.close()
                 meter.frames_out += 1
+                stop.progressed()
             stage.frame = None
+            stop.drained()
             await stage.work(encoder.finish)

@@ -18,8 +18,8 @@ from rave_trio.pipeline.tasks import alongside
 
 T = TypeVar("T")
 
-GRACE = 30.0
-"""Seconds that draining and flushing may take before a gentle stop becomes a hard one."""
+GRACE = 60.0
+"""Seconds without a finished frame after which a gentle stop becomes a hard one."""
 
 
 class Stop:
@@ -39,12 +39,17 @@ class Stop:
         """Ask to stop: the first call drains what is in flight, within the grace period, the second ends at once."""
         self._requests += 1
         if self._requests == 1:
-            self._scope.deadline = trio.current_time() + self.grace
+            self.progressed()
         else:
             self._scope.cancel()
 
+    def progressed(self) -> None:
+        """A frame is done: the grace period begins anew, however long a frame takes on this machine."""
+        if self.requested:
+            self._scope.deadline = trio.current_time() + self.grace
+
     def drained(self) -> None:
-        """What was in flight is safe: the grace period no longer applies, only a second request ends the rest."""
+        """All frames in flight are done: only a second request ends what remains, flushing and publishing."""
         self.grace = self._scope.deadline = math.inf
 
 
