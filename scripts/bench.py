@@ -28,7 +28,8 @@ import openvino.properties.hint as hint
 import rave_trio
 from rave_trio.color import SurfaceToTensor
 from rave_trio.frames import Frame, Tensor
-from rave_trio.inference.openvino import PRECISIONS, OpenVinoBackend
+from rave_trio.inference.openvino_backend import OpenVinoBackend
+from rave_trio.inference.openvino_runtime import PRECISIONS
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.memory import HostPool, Ledger
 from rave_trio.plan import EnginePlan, make_plan

@@ -10,7 +10,8 @@ import attrs
 import numpy as np
 
 from rave_trio.frames import Frame, Tensor
-from rave_trio.inference.openvino import Model, OpenVinoBackend
+from rave_trio.inference.openvino_backend import OpenVinoBackend
+from rave_trio.inference.openvino_model import Model
 from rave_trio.memory import HostPool, Ledger
 from rave_trio.plan import EnginePlan
 

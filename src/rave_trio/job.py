@@ -17,7 +17,8 @@ import trio.to_thread
 from rave_trio.color import SurfaceToTensor, TensorToSurface
 from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, Stopped
 from rave_trio.frames import Closable
-from rave_trio.inference.openvino import Model, OpenVinoBackend
+from rave_trio.inference.openvino_backend import OpenVinoBackend
+from rave_trio.inference.openvino_model import Model
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.media.parts import Part, PartEncoder, PartsFolder
 from rave_trio.media.publish import publish

@@ -17,7 +17,9 @@ from rave_trio.devices import CpuDevice, detect_cpu
 from rave_trio.frames import UNSPECIFIED, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
 from rave_trio.inference.catalogue import find_model, model_for_scale
 from rave_trio.inference.model import Geometry, ModelMetadata
-from rave_trio.inference.openvino import Model, choose_precision, depth_for
+from rave_trio.inference.openvino_backend import depth_for
+from rave_trio.inference.openvino_model import Model
+from rave_trio.inference.openvino_runtime import choose_precision
 from rave_trio.media.encoders import (
     ENCODERS,
     MUXERS,

@@ -362,9 +362,9 @@ def test_a_file_size_limit_counts_as_a_full_disk(bunny, tmp_path, nearest_x2):
 
 
 def test_an_emulated_precision_is_refused_with_the_native_ones(rave, clip, tmp_path, monkeypatch):
-    from rave_trio.inference import openvino
+    from rave_trio.inference import openvino_runtime
 
-    monkeypatch.setattr(openvino, "native_precisions", lambda: ("fp32",))
+    monkeypatch.setattr(openvino_runtime, "native_precisions", lambda: ("fp32",))
     result = rave("upscale", clip(frames=1), tmp_path / "out.mkv", "--precision", "bf16")
     assert result.status == 41
     assert "--precision fp32" in result.stderr

@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from rave_trio.frames import Frame, Tensor
-from rave_trio.inference.openvino import Model, OpenVinoBackend
+from rave_trio.inference.openvino_backend import OpenVinoBackend
+from rave_trio.inference.openvino_model import Model
 from rave_trio.memory import HostPool, Ledger
 
 ELEMENT_TYPES = {np.float32: TensorProto.FLOAT, np.float16: TensorProto.FLOAT16, np.int32: TensorProto.INT32}

@@ -6,7 +6,7 @@ import pytest
 
 from rave_trio import errors
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale, sha256_of
-from rave_trio.inference.openvino import Model
+from rave_trio.inference.openvino_model import Model
 
 NAMES = list(catalogue())
 

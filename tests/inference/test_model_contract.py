@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from rave_trio import errors
 from rave_trio.inference.catalogue import sha256_of
-from rave_trio.inference.openvino import Model
+from rave_trio.inference.openvino_model import Model
 
 NOT_ONNX = "FILE is not an ONNX file, or only a part of one"
 

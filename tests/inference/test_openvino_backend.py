@@ -7,7 +7,8 @@ import pytest
 
 from rave_trio import errors
 from rave_trio.inference.model import Geometry
-from rave_trio.inference.openvino import Model, OpenVinoBackend, depth_for
+from rave_trio.inference.openvino_backend import OpenVinoBackend, depth_for
+from rave_trio.inference.openvino_model import Model
 
 HEIGHT, WIDTH = 40, 56
 

@@ -7,8 +7,8 @@ import pytest
 
 from rave_trio import errors
 from rave_trio.color import SurfaceToTensor
-from rave_trio.inference import openvino
-from rave_trio.inference.openvino import choose_precision, native_precisions
+from rave_trio.inference import openvino_model, openvino_runtime
+from rave_trio.inference.openvino_runtime import choose_precision, native_precisions
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.media.probe import probe
 
@@ -20,7 +20,7 @@ MODELS = ["animevideo-x2", "animevideo-x3", "animevideo-x4"]
 @pytest.fixture
 def native(monkeypatch):
     """Pretend that the CPU computes these precisions."""
-    return lambda *precisions: monkeypatch.setattr(openvino, "native_precisions", lambda: precisions)
+    return lambda *precisions: monkeypatch.setattr(openvino_runtime, "native_precisions", lambda: precisions)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ class TestChoice:
                 assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
                 return capabilities
 
-        monkeypatch.setattr(openvino, "_core", Core)
+        monkeypatch.setattr(openvino_runtime, "core", Core)
         assert native_precisions() == expected
 
     def test_fp32_is_always_native(self):
@@ -102,7 +102,7 @@ class TestQuality:
     def test_rewritten_resizes_bring_bf16_nearer_to_fp32(self, shipped, enlarge, picture, monkeypatch, name):
         model = shipped(name)
         rewritten = enlarge(model, picture, precision="bf16")
-        monkeypatch.setattr(openvino, "rewrite_resizes", lambda model, precision: None)
+        monkeypatch.setattr(openvino_model, "rewrite_resizes", lambda model, precision: None)
         exact = enlarge(model, picture)
         assert psnr(rewritten, exact) > psnr(enlarge(model, picture, precision="bf16"), exact) + 0.5
 

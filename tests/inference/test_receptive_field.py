@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rave_trio import errors
 from rave_trio.inference.model import Geometry
-from rave_trio.inference.openvino import Model
+from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.receptive_field import ReceptiveField, receptive_field
 
 SIZE = 96

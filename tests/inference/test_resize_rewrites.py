@@ -10,9 +10,9 @@ import openvino as ov
 import pytest
 from openvino.properties import hint
 
-from rave_trio.inference import openvino
+from rave_trio.inference import openvino_runtime
 from rave_trio.inference.catalogue import find_model
-from rave_trio.inference.openvino import PRECISIONS, native_precisions
+from rave_trio.inference.openvino_runtime import PRECISIONS, native_precisions
 from rave_trio.inference.resize import SIGNIFICANT_BITS, rewrite_resizes
 
 EXACT = 1e-5
@@ -23,7 +23,7 @@ needs_bf16 = pytest.mark.skipif("bf16" not in native_precisions(), reason="this 
 
 
 def read(path: Path, *shape: int) -> ov.Model:
-    model = openvino._core().read_model(path)
+    model = openvino_runtime.core().read_model(path)
     model.reshape(list(shape))
     return model
 
@@ -33,7 +33,7 @@ def run(model: ov.Model, picture: np.ndarray, precision: str = "fp32") -> np.nda
     prepared.input().tensor().set_element_type(ov.Type.f32)
     prepared.output().tensor().set_element_type(ov.Type.f32)
     config = {hint.inference_precision(): PRECISIONS[precision]}
-    return np.asarray(openvino._core().compile_model(prepared.build(), "CPU", config)([picture])[0])
+    return np.asarray(openvino_runtime.core().compile_model(prepared.build(), "CPU", config)([picture])[0])
 
 
 def resizes_in(model: ov.Model) -> int:

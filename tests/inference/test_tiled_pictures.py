@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rave_trio import errors
-from rave_trio.inference.openvino import UNKNOWN_OVERLAP, Model
+from rave_trio.inference.openvino_model import UNKNOWN_OVERLAP, Model
 
 EXACT = 1e-5
 
