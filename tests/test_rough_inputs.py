@@ -97,16 +97,34 @@ def test_a_publishing_that_fails_keeps_the_picture(clip, tmp_path, reading, upsc
 
     genuine = publish._source_packets
 
-    def refuse(source, copies, *rest):
+    def refuse(what, source, copies, out):
         if copies:
             raise errors.MuxError("the sound cannot be written")
-        return genuine(source, copies, *rest)
+        return genuine(what, source, copies, out)
 
     monkeypatch.setattr(publish, "_source_packets", refuse)
     with pytest.raises(errors.MuxError, match=r"the finished picture, without sound, is in .*out\.partial\.mkv"):
         upscale(clip(frames=30, audio=True), "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
     assert reading.times(tmp_path / "out.partial.mkv") == [Fraction(40 * i, 1000) for i in range(30)]
+
+
+def test_a_file_that_comes_into_being_meanwhile_is_kept_and_so_is_the_result(clip, tmp_path, upscale, monkeypatch):
+    from rave_trio import job
+
+    genuine = job.publish
+
+    def publish(what, target, **how):
+        if target.name == "out.mp4":
+            target.write_bytes(b"precious")
+        genuine(what, target, **how)
+
+    monkeypatch.setattr(job, "publish", publish)
+    with pytest.raises(errors.OutputExists, match=r"the finished result is in .*out\.partial\.mkv"):
+        upscale(clip(frames=5, audio=True), "out.mp4")
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+    with av.open(tmp_path / "out.partial.mkv") as kept:
+        assert [stream.type for stream in kept.streams] == ["video", "audio"]
 
 
 def test_a_second_partial_file_does_not_replace_the_first(bunny, tmp_path, upscale):

@@ -21,7 +21,7 @@ from rave_trio.inference.openvino_backend import OpenVinoBackend
 from rave_trio.inference.openvino_model import Model
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.media.parts import Part, PartEncoder, PartsFolder
-from rave_trio.media.publish import publish
+from rave_trio.media.publish import Publication, publish
 from rave_trio.memory import HostPool, Ledger
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
@@ -200,16 +200,23 @@ class _Run:
 
     async def _publish_or_keep(self, part: Part, parts: PartsFolder) -> None:
         """Publish the result; if the container takes it ill, keep the picture, which was the work, and say so."""
-        output = self._plan.options.output
+        whole = Publication(part, self._plan.media, rotation=self._rotation)
         try:
-            await self._publish(part, parts, output, complete=True)
+            await self._publish(whole, parts, self._plan.options.output)
+            return
         except RaveError as error:
-            partial = self._free_partial(".mkv")
+            failure = error
+        partial = self._free_partial(".mkv")
+        for kept, what in (
+            ("the finished result", whole),
+            ("the finished picture, without sound,", attrs.evolve(whole, video_only=True)),
+        ):
             try:
-                await self._publish(part, parts, partial, complete=False, video_only=True)
+                await self._publish(what, parts, partial)
             except RaveError:
-                raise error from None
-            raise type(error)(f"{error}; the finished picture, without sound, is in {partial}") from error
+                continue
+            raise type(failure)(f"{failure}; {kept} is in {partial}") from failure
+        raise failure
 
     def _free_partial(self, suffix: str | None = None) -> Path:
         """A partial file's path where nothing is yet, unless overwriting was asked for."""
@@ -227,25 +234,21 @@ class _Run:
         kept = f"nothing was finished yet; {output} is as it was"
         if part.frames:
             partial = self._free_partial()
-            await self._publish(part, parts, partial, complete=False)
+            await self._publish(
+                Publication(part, self._plan.media, complete=False, rotation=self._rotation), parts, partial
+            )
             kept = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {partial}"
         if defect is None:
             return Stopped(f"stopped; {kept}")
         return type(defect)(f"{defect}; {kept}", stage="decode", frame=part.frames)
 
-    async def _publish(
-        self, part: Part, parts: PartsFolder, target: Path, *, complete: bool, video_only: bool = False
-    ) -> None:
+    async def _publish(self, what: Publication, parts: PartsFolder, target: Path) -> None:
         await trio.to_thread.run_sync(
             lambda: publish(
-                part,
-                self._plan.media,
+                what,
                 target,
                 workspace=parts.path,
-                overwrite=self._plan.options.overwrite or not complete,
-                complete=complete,
-                video_only=video_only,
-                rotation=self._rotation,
+                overwrite=self._plan.options.overwrite,
                 tick=trio.from_thread.check_cancelled,
             )
         )

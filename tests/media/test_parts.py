@@ -15,7 +15,7 @@ from rave_trio.media._libav import describe_format
 from rave_trio.media.encoders import ENCODERS, EncoderSettings, encoder_options
 from rave_trio.media.parts import PartEncoder, PartsFolder
 from rave_trio.media.probe import probe
-from rave_trio.media.publish import publish
+from rave_trio.media.publish import Publication, publish
 
 TICKS = Fraction(1, 90000)
 
@@ -41,9 +41,9 @@ def encode(tmp_path, reading):
     return run
 
 
-def published(part, source, target, workspace, **how):
+def published(part, source, target, workspace, complete=True, **how):
     workspace.mkdir(exist_ok=True)
-    publish(part, probe(source), target, workspace=workspace, overwrite=True, **how)
+    publish(Publication(part, probe(source), complete), target, workspace=workspace, overwrite=True, **how)
     return target
 
 
@@ -97,7 +97,7 @@ def test_publishing_again_does_not_replace_what_came_into_being_meanwhile(encode
     target.write_bytes(b"precious")
     (tmp_path / "work").mkdir()
     with pytest.raises(errors.OutputExists):
-        publish(part, probe(clip(frames=2)), target, workspace=tmp_path / "work", overwrite=False)
+        publish(Publication(part, probe(clip(frames=2))), target, workspace=tmp_path / "work", overwrite=False)
     assert target.read_bytes() == b"precious"
 
 

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import attrs
 import av
 import av.error
 from av.packet import Packet
@@ -82,30 +83,46 @@ def _takes(muxer: str, settings: EncoderSettings, copies: Sequence[Any]) -> bool
     return True
 
 
+@attrs.frozen
+class Publication:
+    """What is to be published: a part's video, and from ``media`` its other streams, tags and chapters.
+
+    The streams of an incomplete run are cut where its video ends.  ``rotation`` is the input's, in degrees.
+    """
+
+    part: Part
+    media: MediaInfo
+    complete: bool = True
+    video_only: bool = False
+    rotation: int = 0
+
+
 def publish(
-    part: Part,
-    media: MediaInfo,
+    what: Publication,
     target: Path,
     *,
     workspace: Path,
     overwrite: bool,
-    complete: bool = True,
-    video_only: bool = False,
-    rotation: int = 0,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write ``target``: the part's video, and from the input its other streams, tags and chapters.  Blocking.
+    """Put the publication at ``target``.  Blocking.
 
     The file is made in ``workspace`` (same file system), synced and renamed: ``target`` either stays as it was or is
-    whole. An incomplete run's streams are cut where its video ends.  ``tick`` is called for every packet and may
-    raise.
+    whole.  ``tick`` is called for every packet and may raise.
     """
     made = workspace / f"published{target.suffix}"
-    with open_input(media.path) as source, av.open(part.path) as video, writing(target, errors.MuxError):
-        muxer = MUXERS[target.suffix.lower()]
-        with av.open(made, "w", format=muxer, options=_muxer_options(part, media, muxer)) as out:
-            until = None if complete else part.end
-            _copy_everything(part, media, source, video, out, until, tick, rotation, video_only)
+    muxer = MUXERS[target.suffix.lower()]
+    with open_input(what.media.path) as source, av.open(what.part.path) as video, writing(target, errors.MuxError):
+        with av.open(made, "w", format=muxer, options=_muxer_options(what, muxer)) as out:
+            video_stream, copies = _add_streams(what, source, video, out)
+            packets = heapq.merge(
+                _video_packets(what.part, video, video_stream),
+                _source_packets(what, source, copies, out),
+                key=_decode_time,
+            )
+            for packet in packets:
+                tick()
+                out.mux_one(packet)
         _sync(made)
         if not overwrite and target.exists():
             raise errors.OutputExists(f"{target} has come into being meanwhile")
@@ -113,7 +130,7 @@ def publish(
         _sync(target.parent)
 
 
-def _muxer_options(part: Part, media: MediaInfo, muxer: str) -> dict[str, str]:
+def _muxer_options(what: Publication, muxer: str) -> dict[str, str]:
     """Settings under which the muxer keeps every stream's times.
 
     MP4 and MOV note where a stream starts in the movie's time scale: the least common multiple of the streams' makes
@@ -121,54 +138,39 @@ def _muxer_options(part: Part, media: MediaInfo, muxer: str) -> dict[str, str]:
     """
     if muxer not in ("mp4", "mov"):
         return KEEP_TIMES
-    scale = part.time_base.denominator
-    for stream in copied_streams(media):
+    scale = what.part.time_base.denominator
+    for stream in copied_streams(what.media):
         if stream.time_base is not None:
             common = math.lcm(scale, stream.time_base.denominator)
             scale = common if common <= LARGEST_TIME_SCALE else scale
     return {**KEEP_TIMES, "movie_timescale": str(scale)}
 
 
-def _copy_everything(
-    part: Part,
-    media: MediaInfo,
-    source: Any,
-    video: Any,
-    out: Any,
-    until: Fraction | None,
-    tick: Callable[[], None],
-    rotation: int,
-    video_only: bool,
-) -> None:
+def _add_streams(what: Publication, source: Any, video: Any, out: Any) -> tuple[Any, dict[int, Any]]:
+    """Give ``out`` the input's tags, chapters and streams in order; returns the video's, and the copies by index."""
     out.metadata.update({k: v for k, v in source.metadata.items() if k not in MUXER_TAGS})
     out.set_chapters(source.chapters())
     copies: dict[int, Any] = {}
     video_stream = None
     for stream in source.streams:
-        if stream.index == media.video.index:
+        if stream.index == what.media.video.index:
             # Opaque: only the parameters matter; the encoder that made them need not exist for muxing.
             video_stream = out.add_stream_from_template(video.streams.video[0], opaque=True)
-            video_stream.time_base = part.time_base
-            video_stream.codec_context.framerate = media.video.rate
+            video_stream.time_base = what.part.time_base
+            video_stream.codec_context.framerate = what.media.video.rate
             video_stream.metadata.update(
                 {k: v for k, v in stream.metadata.items() if not k.upper().startswith(STALE_TAGS)}
             )
             video_stream.disposition = stream.disposition
-            if rotation:
-                video_stream.set_display_rotation(rotation)
-        elif stream.type in COPIED_KINDS and not video_only:
+            if what.rotation:
+                video_stream.set_display_rotation(what.rotation)
+        elif stream.type in COPIED_KINDS and not what.video_only:
             copy = out.add_stream_from_template(stream)
             if stream.type != "attachment":
                 copies[stream.index] = copy
                 copy.metadata.update(stream.metadata)
                 copy.disposition = stream.disposition
-    assert video_stream is not None
-    packets = heapq.merge(
-        _video_packets(part, video, video_stream), _source_packets(source, copies, until, out), key=_decode_time
-    )
-    for packet in packets:
-        tick()
-        out.mux_one(packet)
+    return video_stream, copies
 
 
 def _decode_time(packet: Packet[Any]) -> Fraction:
@@ -196,9 +198,10 @@ def _video_packets(part: Part, video: Any, stream: Any) -> Iterator[Packet[Any]]
         raise errors.FrameCountMismatch(f"the part holds {count} of the {part.frames} frames that were encoded")
 
 
-def _source_packets(source: Any, copies: dict[int, Any], until: Fraction | None, out: Any) -> Iterator[Packet[Any]]:
+def _source_packets(what: Publication, source: Any, copies: dict[int, Any], out: Any) -> Iterator[Packet[Any]]:
     if not copies:
         return
+    until = None if what.complete else what.part.end
     clocks = {index: _Clock(strict=out.format.name in STRICT_MUXERS) for index in copies}
     for packet in source.demux([source.streams[index] for index in copies]):
         if packet.dts is None:
