@@ -45,7 +45,7 @@ def build_app(config_file: Path | None) -> App:
         plan_sources.append(Toml(config_file, root_keys=TABLE, use_commands_as_keys=False, allow_unknown=True))
     app = App(
         name="rave-trio",
-        help="Upscale video with a neural network, losing nothing on the way.",
+        help="Upscale video with a neural network: every frame once, at its own time, with everything around it.",
         help_format="markdown",
         help_epilogue=EPILOGUE,
         version=f"rave-trio {__version__}",
