@@ -92,7 +92,8 @@ def test_what_the_muxer_itself_refuses_is_refused_by_the_plan(clip, tmp_path, up
         upscale(clip("silent.mkv", frames=2), "out.mov", codec="libsvtav1", preset="12")
 
 
-def test_a_publishing_that_fails_keeps_the_picture(clip, tmp_path, reading, upscale, monkeypatch):
+@pytest.fixture
+def sound_that_cannot_be_written(monkeypatch):
     from rave_trio.media import publish
 
     genuine = publish._source_packets
@@ -103,7 +104,21 @@ def test_a_publishing_that_fails_keeps_the_picture(clip, tmp_path, reading, upsc
         return genuine(what, source, copies, out)
 
     monkeypatch.setattr(publish, "_source_packets", refuse)
-    with pytest.raises(errors.MuxError, match=r"the finished picture, without sound, is in .*out\.partial\.mkv"):
+
+
+def test_a_partial_file_whose_sound_cannot_be_written_keeps_the_picture(
+    clip, tmp_path, reading, upscale, sound_that_cannot_be_written
+):
+    cut = tmp_path / "cut.mkv"
+    whole = clip(frames=30, audio=True).read_bytes()
+    cut.write_bytes(whole[: len(whole) - 400])
+    with pytest.raises(errors.InputTruncated, match=r"out\.partial\.mkv, the picture alone"):
+        upscale(cut, "out.mp4")
+    assert reading.frames(tmp_path / "out.partial.mkv")
+
+
+def test_a_publishing_that_fails_keeps_the_picture(clip, tmp_path, reading, upscale, sound_that_cannot_be_written):
+    with pytest.raises(errors.MuxError, match=r"30 finished frames are in .*out\.partial\.mkv, the picture alone"):
         upscale(clip(frames=30, audio=True), "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
     assert reading.times(tmp_path / "out.partial.mkv") == [Fraction(40 * i, 1000) for i in range(30)]
@@ -120,7 +135,7 @@ def test_a_file_that_comes_into_being_meanwhile_is_kept_and_so_is_the_result(cli
         genuine(what, target, **how)
 
     monkeypatch.setattr(job, "publish", publish)
-    with pytest.raises(errors.OutputExists, match=r"the finished result is in .*out\.partial\.mkv"):
+    with pytest.raises(errors.OutputExists, match=r"5 finished frames are in .*out\.partial\.mkv$"):
         upscale(clip(frames=5, audio=True), "out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == b"precious"
     with av.open(tmp_path / "out.partial.mkv") as kept:

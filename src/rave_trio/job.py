@@ -199,48 +199,50 @@ class _Run:
         raise await self._keep_partial(part, parts, decoder.defect)
 
     async def _publish_or_keep(self, part: Part, parts: PartsFolder) -> None:
-        """Publish the result; if the container takes it ill, keep the picture, which was the work, and say so."""
+        """Publish the result; if it cannot go to its place, keep it or at least the picture beside it, and say so."""
         whole = Publication(part, self._plan.media, rotation=self._rotation)
         try:
             await self._publish(whole, parts, self._plan.options.output)
             return
         except RaveError as error:
             failure = error
-        partial = self._free_partial(".mkv")
-        for kept, what in (
-            ("the finished result", whole),
-            ("the finished picture, without sound,", attrs.evolve(whole, video_only=True)),
-        ):
-            try:
-                await self._publish(what, parts, partial)
-            except RaveError:
-                continue
-            raise type(failure)(f"{failure}; {kept} is in {partial}") from failure
-        raise failure
-
-    def _free_partial(self, suffix: str | None = None) -> Path:
-        """A partial file's path where nothing is yet, unless overwriting was asked for."""
-        options = self._plan.options
-        path = partial_path(options.output)
-        path = path.with_suffix(suffix or path.suffix)
-        candidates = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(2))
-        while path.exists() and not options.overwrite:
-            path = next(candidates)
-        return path
+        try:
+            kept = await self._keep(whole, parts, ".mkv")
+        except RaveError:
+            raise failure from None
+        raise type(failure)(f"{failure}; {part.frames} finished frames are in {kept}") from failure
 
     async def _keep_partial(self, part: Part, parts: PartsFolder, defect: RaveError | None) -> RaveError:
         """Publish what there is beside the output, and return the error that says so."""
         output = self._plan.options.output
-        kept = f"nothing was finished yet; {output} is as it was"
+        told = f"nothing was finished yet; {output} is as it was"
         if part.frames:
-            partial = self._free_partial()
-            await self._publish(
-                Publication(part, self._plan.media, complete=False, rotation=self._rotation), parts, partial
-            )
-            kept = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {partial}"
+            what = Publication(part, self._plan.media, complete=False, rotation=self._rotation)
+            kept = await self._keep(what, parts, output.suffix)
+            told = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {kept}"
         if defect is None:
-            return Stopped(f"stopped; {kept}")
-        return type(defect)(f"{defect}; {kept}", stage="decode", frame=part.frames)
+            return Stopped(f"stopped; {told}")
+        return type(defect)(f"{defect}; {told}", stage="decode", frame=part.frames)
+
+    async def _keep(self, what: Publication, parts: PartsFolder, suffix: str) -> str:
+        """Publish as a partial file, without the other streams if they are what stands in the way; says where it is."""
+        path = self._free_partial(suffix)
+        try:
+            await self._publish(what, parts, path)
+            return str(path)
+        except RaveError:
+            path = self._free_partial(".mkv")
+            await self._publish(attrs.evolve(what, video_only=True), parts, path)
+            return f"{path}, the picture alone"
+
+    def _free_partial(self, suffix: str) -> Path:
+        """A partial file's path where nothing is yet, unless overwriting was asked for."""
+        options = self._plan.options
+        path = partial_path(options.output).with_suffix(suffix)
+        candidates = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(2))
+        while path.exists() and not options.overwrite:
+            path = next(candidates)
+        return path
 
     async def _publish(self, what: Publication, parts: PartsFolder, target: Path) -> None:
         await trio.to_thread.run_sync(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -22,9 +24,9 @@ def long_clip(session_clip) -> Path:
     return session_clip("long.mkv", frames=3000, audio=True, options={"preset": "ultrafast"})
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
+def start(*arguments: object, before: Callable[[], object] | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "rave_trio", "upscale", *map(str, arguments), "--progress", "jsonl", "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before)
 
 
 def wait_for_frames(running: subprocess.Popen[str], event: str = "progress") -> dict[str, object]:
@@ -56,6 +58,16 @@ def test_one_signal_leaves_a_playable_partial_file(long_clip, tmp_path, name):
     with av.open(tmp_path / "out.partial.mkv") as partial:
         end = max(p.pts for p in partial.demux(audio=0) if p.pts is not None)
         assert abs(end - 40 * len(pictures)) <= 43, "the sound ends where the picture does"
+
+
+def test_a_run_under_nohup_outlives_its_terminal(bunny, tmp_path, nearest_x2):
+    ignoring = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    running = start(bunny, tmp_path / "out.mkv", "-m", nearest_x2, before=ignoring)
+    wait_for_frames(running, "plan")
+    running.send_signal(signal.SIGHUP)
+    stdout, _ = running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert json.loads(stdout)["report"]["frames"] == 96
 
 
 def test_a_second_signal_ends_at_once_and_leaves_nothing(bunny, tmp_path):

@@ -88,7 +88,7 @@ class JobFlags:
     preset: str | None = None
     """The encoder's effort: ultrafast to placebo, default medium; 0 to 13 for libsvtav1, default 6."""
 
-    tile: Annotated[int | None, Parameter()] = None
+    tile: int | None = None
     """Cut frames into tiles of at most this many pixels a side; by default only where memory asks for it."""
 
     overwrite: Annotated[bool, Parameter(name=("--overwrite", "-y"), negative="")] = False

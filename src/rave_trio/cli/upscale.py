@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from rave_trio.cli.flags import Common, InputFile, JobFlags, Output, OutputFile
 from rave_trio.cli.render import say
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from rave_trio.report import PipelineReport
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask for a stop, unless whoever started the command had them ignored, as nohup does with the last."""
 
 DEFAULT_FLAGS = JobFlags()
 DEFAULT_COMMON = Common()
@@ -26,7 +25,7 @@ def upscale(
     input: InputFile,
     output: OutputFile,
     *,
-    progress: Annotated[Literal["auto", "bar", "jsonl", "off"], Parameter()] = "auto",
+    progress: Literal["auto", "bar", "jsonl", "off"] = "auto",
     flags: JobFlags = DEFAULT_FLAGS,
     common: Common = DEFAULT_COMMON,
 ) -> Output:
@@ -66,7 +65,10 @@ async def _run(options: UpscaleOptions, progress: str) -> PipelineReport:
         progress = "bar" if sys.stderr is not None and sys.stderr.isatty() else "off"
 
     async def heed_signals() -> None:
-        with trio.open_signal_receiver(*STOPPING) as signals:
+        heeded = [name for name in STOPPING if signal.getsignal(name) is not signal.SIG_IGN]
+        if not heeded:
+            return
+        with trio.open_signal_receiver(*heeded) as signals:
             async for _ in signals:
                 shown.stopping(again=stop.requested)
                 stop.request()

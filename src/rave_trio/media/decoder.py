@@ -45,7 +45,6 @@ class LibavDecoder:
         self._first: SurfaceDescriptor | None = None
         self._clock = _Clock(media.video.start)
         self._unusable: list[errors.RaveError] = []
-        self._next_pts = media.video.start
         self._end = 0.0
         self.defect: errors.RaveError | None = None
         self.rotation = 0
@@ -118,7 +117,7 @@ class LibavDecoder:
             self._end = max(self._end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
 
     def _where(self) -> str:
-        return f"{self._media.path} at {float(self._next_pts * self._media.video.time_base):.2f} s"
+        return f"{self._media.path} at {float(self._clock.next * self._media.video.time_base):.2f} s"
 
     def _wrap(self, native: VideoFrame) -> Frame | None:
         """The next frame, or None where the picture changes and reading ends."""
@@ -149,7 +148,6 @@ class LibavDecoder:
             picture=Surface(described, native),
         )
         self._index += 1
-        self._next_pts = pts + duration
         return frame
 
     @property
@@ -190,7 +188,8 @@ class _Clock:
 
     def __init__(self, start: int) -> None:
         self.repaired = 0
-        self._next = start
+        self.next = start
+        """When the next frame is due."""
         self._previous: int | None = None
         self._shift = 0
         self._faults = {"pts": 0, "dts": 0}
@@ -203,13 +202,13 @@ class _Clock:
                 self._faults[name] += value <= self._seen.get(name, value - 1)
                 self._seen[name] = value
         believed = pts if pts is not None and self._faults["pts"] <= self._faults["dts"] else dts
-        found = self._next if believed is None else believed + self._shift
+        found = self.next if believed is None else believed + self._shift
         if self._previous is not None and found <= self._previous:
             self.repaired += 1
             if (self._previous - found) * time_base > 1:  # a new beginning, as in recordings that were joined
-                self._shift += self._next - found
-                found = self._next
+                self._shift += self.next - found
+                found = self.next
             else:
                 found = self._previous + 1
-        self._previous, self._next = found, found + duration
+        self._previous, self.next = found, found + duration
         return found

@@ -85,7 +85,11 @@ class PartEncoder:
         self._part: Part | None = None
         with writing(path, MuxError):
             self._container = av.open(path, "w", format="matroska")
-        self._stream = add_encoded_stream(self._container, settings)
+        try:
+            self._stream = add_encoded_stream(self._container, settings)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def packets(self) -> int:
