@@ -122,6 +122,18 @@ def test_an_incomplete_run_is_published_with_its_sound_cut_where_it_ends(encode,
     assert 1 - Fraction(1024, 48000) * 2 <= sound[-1] < 1
 
 
+def test_publishing_an_incomplete_run_does_not_read_the_rest_of_a_long_input(encode, clip, tmp_path, monkeypatch):
+    from rave_trio.media import publish as room
+
+    read = []
+    genuine = room._Clock.set
+    monkeypatch.setattr(room._Clock, "set", lambda clock, packet: (read.append(packet.dts), genuine(clock, packet)))
+    source = clip(frames=250, rate=5, audio=True)  # 50 seconds
+    part = encode([3600 * i for i in range(25)])
+    published(part, source, tmp_path / "out.mkv", tmp_path / "work", complete=False)
+    assert 46 < len(read) < 13 * 48, "one second is wanted and ten may lie between"
+
+
 def test_a_part_that_was_not_finished_still_opens(tmp_path, reading):
     """What remains after a crash is a Matroska file that holds what the encoder had given out."""
     surface = SurfaceDescriptor(64, 48, describe_format("yuv420p"))

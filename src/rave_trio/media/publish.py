@@ -34,6 +34,9 @@ KEEP_TIMES = {"avoid_negative_ts": "disabled"}
 STRICT_MUXERS = ("mp4", "mov")
 """Muxers that refuse two packets of a stream with the same decode time."""
 
+INTERLEAVING = 10
+"""Seconds by which a container's streams may be apart in the file; libav's own muxers keep to it."""
+
 LARGEST_TIME_SCALE = 2**31 - 1
 
 MUXER_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder"}
@@ -203,8 +206,13 @@ def _source_packets(what: Publication, source: Any, copies: dict[int, Any], out:
         return
     until = None if what.complete else what.part.end
     clocks = {index: _Clock(strict=out.format.name in STRICT_MUXERS) for index in copies}
-    for packet in source.demux([source.streams[index] for index in copies]):
+    # The video is read along for its times alone: streams may pause for long, it does not.
+    for packet in source.demux([source.streams[index] for index in (what.media.video.index, *copies)]):
         if packet.dts is None:
+            continue
+        if until is not None and packet.dts * packet.time_base > until + INTERLEAVING:
+            return
+        if packet.stream.index not in copies:
             continue
         clocks[packet.stream.index].set(packet)
         if until is not None and packet.dts * packet.time_base >= until:
