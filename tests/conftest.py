@@ -129,7 +129,7 @@ def session_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
     folder = tmp_path_factory.mktemp("clips")
 
     def make(name: str, **how: Any) -> Path:
-        return make_clip(folder / name, **how)
+        return make_clip(folder / name, **how)  # an absolute name is where it says
 
     return make
 

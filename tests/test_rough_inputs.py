@@ -98,10 +98,10 @@ def sound_that_cannot_be_written(monkeypatch):
 
     genuine = publish._source_packets
 
-    def refuse(what, source, copies, out):
-        if copies:
+    def refuse(what, source, routes):
+        if routes:
             raise errors.MuxError("the sound cannot be written")
-        return genuine(what, source, copies, out)
+        return genuine(what, source, routes)
 
     monkeypatch.setattr(publish, "_source_packets", refuse)
 
@@ -132,7 +132,7 @@ def test_a_file_that_comes_into_being_meanwhile_is_kept_and_so_is_the_result(cli
     def publish(what, target, **how):
         if target.name == "out.mp4":
             target.write_bytes(b"precious")
-        genuine(what, target, **how)
+        return genuine(what, target, **how)
 
     monkeypatch.setattr(job, "publish", publish)
     with pytest.raises(errors.OutputExists, match=r"5 finished frames are in .*out\.partial\.mkv$"):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rave_trio.errors import RaveError, Stopped
     from rave_trio.job import Progress, upscale, upscale_sync
+    from rave_trio.media.compare import Comparison, compare
     from rave_trio.options import UpscaleOptions
     from rave_trio.pipeline import PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
     from rave_trio.plan import EnginePlan, make_plan
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "media.compare",
     "EnginePlan": "plan",
     "PipelineConfig": "pipeline",
     "PipelineMetrics": "pipeline",
@@ -37,12 +39,14 @@ _HOMES = {
     "Stopped": "errors",
     "UpscaleOptions": "options",
     "UpscalePipeline": "pipeline",
+    "compare": "media.compare",
     "make_plan": "plan",
     "upscale": "job",
     "upscale_sync": "job",
 }
 
 __all__ = [
+    "Comparison",
     "EnginePlan",
     "PipelineConfig",
     "PipelineMetrics",
@@ -54,6 +58,7 @@ __all__ = [
     "UpscaleOptions",
     "UpscalePipeline",
     "__version__",
+    "compare",
     "make_plan",
     "upscale",
     "upscale_sync",

@@ -121,7 +121,7 @@ class DemuxError(InputError):
 
 class InputFormatUnsupported(InputError):
     code, exit_code, kind = 317, 19, "input_format_unsupported"
-    default_remedy = "convert the input to 8, 10 or 12 bit YUV or RGB without alpha first"
+    default_remedy = "convert it to 8, 10 or 12 bit planar YUV or RGB first"
 
 
 class OutputError(RaveError):
@@ -150,7 +150,7 @@ class DiskFull(OutputError):
 
 class ContainerUnsupported(OutputError):
     code, exit_code, kind = 324, 24, "container_unsupported"
-    default_remedy = "give the output a name that ends in .mkv, .mp4, .mov or .webm"
+    default_remedy = "name a file that ends in .mkv, .mp4, .mov or .webm, or numbered pictures such as out/%05d.png"
 
 
 class ContainerRejectsStream(OutputError):

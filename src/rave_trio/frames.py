@@ -26,6 +26,18 @@ class ColorRange(enum.IntEnum):
     FULL = 2
 
 
+class ChromaLocation(enum.IntEnum):
+    """Where subsampled chroma samples lie among the luma samples: H.273 Chroma420SampleLocType plus one, or silence."""
+
+    UNSPECIFIED = 0
+    LEFT = 1
+    CENTER = 2
+    TOP_LEFT = 3
+    TOP = 4
+    BOTTOM_LEFT = 5
+    BOTTOM = 6
+
+
 @attrs.frozen
 class ColorSpec:
     """How samples become colours: code points of ITU-T H.273, as tagged; 2 means untagged."""
@@ -34,6 +46,7 @@ class ColorSpec:
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
     range: ColorRange = ColorRange.UNSPECIFIED
+    chroma_location: ChromaLocation = ChromaLocation.UNSPECIFIED
 
 
 @attrs.frozen
@@ -100,6 +113,7 @@ class Frame:
     """The envelope: one picture with its place in time.
 
     ``index`` counts output order from 0; ``pts`` and ``duration`` are in ``time_base`` seconds and are the input's own.
+    ``captions`` is what the decoder found in the picture for the encoder to put in again, the codec library's own.
     """
 
     index: int
@@ -108,6 +122,7 @@ class Frame:
     time_base: Fraction
     key_frame: bool
     picture: Surface | Tensor | None
+    captions: Any = attrs.field(default=None, repr=False)
 
     @property
     def surface(self) -> Surface:
@@ -132,6 +147,6 @@ class Frame:
 
     def close(self) -> None:
         """Give back whatever the frame holds.  Idempotent."""
-        picture, self.picture = self.picture, None
+        picture, self.picture, self.captions = self.picture, None, None
         if picture is not None:
             picture.close()

@@ -19,9 +19,14 @@ from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, Sto
 from rave_trio.frames import Closable
 from rave_trio.inference.openvino_backend import OpenVinoBackend
 from rave_trio.inference.openvino_model import Model
+from rave_trio.media.containers import IMAGES
 from rave_trio.media.decoder import LibavDecoder
+from rave_trio.media.encoders import CAPTIONERS
+from rave_trio.media.findings import Findings
+from rave_trio.media.images import ImageEncoder, publish_images
 from rave_trio.media.parts import Part, PartEncoder, PartsFolder
 from rave_trio.media.publish import Publication, publish
+from rave_trio.media.sequence import ImageSequence
 from rave_trio.memory import HostPool, Ledger
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
@@ -32,6 +37,9 @@ C = TypeVar("C", bound=Closable)
 Args = TypeVarTuple("Args")
 
 log = logging.getLogger("rave_trio.job")
+
+FIRST_NUMBER = 1
+"""Of an image sequence whose input has no numbers of its own."""
 
 PROGRESS_INTERVAL = 0.25
 """Seconds between two calls of a progress function."""
@@ -132,9 +140,9 @@ async def _run(
     async with contextlib.AsyncExitStack() as held:
         held.callback(pool.close)
         parts = await _hold(held, PartsFolder, options.output)
-        decoder = await _hold(held, LibavDecoder, plan.media)
+        decoder = await _hold(held, _make_decoder, plan)
         backend = await _hold(held, _make_backend, plan, model, pool)
-        encoder = await _hold(held, PartEncoder, parts.part_path(0), plan.encoder)
+        encoder = await _hold(held, _make_encoder, plan, parts)
 
         async def work() -> Part:
             return await run.produce(decoder, backend, encoder, parts, pool)
@@ -148,6 +156,7 @@ async def _run(
         metrics=pipeline.metrics,
         ledger=ledger.stats(),
         pool=pool.stats(),
+        findings=run.findings,
         notes=tuple(run.notes),
     )
     log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
@@ -163,29 +172,31 @@ class _Run:
         self._stop = stop
         self._on_progress = on_progress
         self._phase = "upscale"
-        self._rotation = 0
+        self.findings = Findings()
         self.notes: list[str] = []
 
     async def produce(
         self,
         decoder: LibavDecoder,
         backend: OpenVinoBackend,
-        encoder: PartEncoder,
+        encoder: PartEncoder | ImageEncoder,
         parts: PartsFolder,
         pool: HostPool,
     ) -> Part:
         """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""
         metrics = await self._pipeline.run(
             decoder,
-            SurfaceToTensor(self._plan.media.video.surface, pool),
+            SurfaceToTensor(self._plan.media.video.surface, pool, self._plan.background),
             backend,
             TensorToSurface(self._plan.encoder.surface),
             encoder,
             stop=self._stop,
         )
         self._phase = "publish"
-        self._rotation = decoder.rotation
-        self.notes = _notes(decoder)
+        self.findings = decoder.findings
+        self.notes += decoder.findings.notes()
+        if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
+            self.notes.append(f"closed captions are left out: {self._plan.encoder.encoder} cannot hold them")
         part = encoder.part
         if part.frames != metrics.frames_decoded or encoder.packets != part.frames:
             raise FrameCountMismatch(
@@ -200,14 +211,14 @@ class _Run:
 
     async def _publish_or_keep(self, part: Part, parts: PartsFolder) -> None:
         """Publish the result; if it cannot go to its place, keep it or at least the picture beside it, and say so."""
-        whole = Publication(part, self._plan.media, rotation=self._rotation)
+        whole = Publication(part, self._plan.media, self._plan.carriage)
         try:
             await self._publish(whole, parts, self._plan.options.output)
             return
         except RaveError as error:
             failure = error
         try:
-            kept = await self._keep(whole, parts, ".mkv")
+            kept = await self._keep(whole, parts, self._fallback)
         except RaveError:
             raise failure from None
         raise type(failure)(f"{failure}; {part.frames} finished frames are in {kept}") from failure
@@ -217,7 +228,7 @@ class _Run:
         output = self._plan.options.output
         told = f"nothing was finished yet; {output} is as it was"
         if part.frames:
-            what = Publication(part, self._plan.media, complete=False, rotation=self._rotation)
+            what = Publication(part, self._plan.media, self._plan.carriage, complete=False)
             kept = await self._keep(what, parts, output.suffix)
             told = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {kept}"
         if defect is None:
@@ -231,29 +242,40 @@ class _Run:
             await self._publish(what, parts, path)
             return str(path)
         except RaveError:
-            path = self._free_partial(".mkv")
-            await self._publish(attrs.evolve(what, video_only=True), parts, path)
+            path = self._free_partial(self._fallback)
+            await self._publish(what.alone(), parts, path)
             return f"{path}, the picture alone"
+
+    @property
+    def _fallback(self) -> str:
+        """The ending of what can nearly always be written."""
+        return self._plan.options.output.suffix if self._images else ".mkv"
+
+    @property
+    def _images(self) -> ImageSequence | None:
+        return ImageSequence.of(self._plan.options.output)
 
     def _free_partial(self, suffix: str) -> Path:
         """A partial file's path where nothing is yet, unless overwriting was asked for."""
         options = self._plan.options
         path = partial_path(options.output).with_suffix(suffix)
         candidates = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(2))
-        while path.exists() and not options.overwrite:
+        while _is_taken(path) and not options.overwrite:
             path = next(candidates)
         return path
 
     async def _publish(self, what: Publication, parts: PartsFolder, target: Path) -> None:
-        await trio.to_thread.run_sync(
-            lambda: publish(
-                what,
-                target,
-                workspace=parts.path,
-                overwrite=self._plan.options.overwrite,
-                tick=trio.from_thread.check_cancelled,
-            )
-        )
+        overwrite, tick = self._plan.options.overwrite, trio.from_thread.check_cancelled
+
+        def work() -> None:
+            if sequence := ImageSequence.of(target):
+                number = what.media.first_number
+                first = FIRST_NUMBER if number is None else number
+                publish_images(what.part, sequence, first, overwrite=overwrite, tick=tick)
+            else:
+                self.notes += publish(what, target, workspace=parts.path, overwrite=overwrite, tick=tick)
+
+        await trio.to_thread.run_sync(work)
 
     async def tell(self) -> None:
         """Report progress until cancelled."""
@@ -271,16 +293,19 @@ class _Run:
         return Progress(self._phase, metrics.frames_encoded, self._plan.media.video.frames, metrics)
 
 
-def _notes(decoder: LibavDecoder) -> list[str]:
-    """What was found in the input only while reading it."""
-    notes = []
-    if decoder.unusable_packets:
-        notes.append(f"{decoder.unusable_packets} packets before the first whole picture were left out")
-    if decoder.concealed:
-        notes.append(f"{decoder.concealed} damaged frames were concealed by the decoder")
-    if decoder.repaired_times:
-        notes.append(f"{decoder.repaired_times} frames had a time before their predecessor's and were moved behind it")
-    return notes
+def _is_taken(path: Path) -> bool:
+    sequence = ImageSequence.of(path)
+    return bool(sequence.numbers()) if sequence else path.exists()
+
+
+def _make_decoder(plan: EnginePlan) -> LibavDecoder:
+    return LibavDecoder(plan.media, strict=plan.options.strict, deinterlace=plan.options.deinterlace)
+
+
+def _make_encoder(plan: EnginePlan, parts: PartsFolder) -> PartEncoder | ImageEncoder:
+    if plan.container is IMAGES:
+        return ImageEncoder(parts.path / "images", plan.encoder)
+    return PartEncoder(parts.part_path(0), plan.encoder)
 
 
 def _make_backend(plan: EnginePlan, model: Model, pool: HostPool) -> OpenVinoBackend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import attrs
@@ -9,11 +10,17 @@ import attrs
 from rave_trio.errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+DEINTERLACING = ("auto", "off", "bwdif")
 
 
 def _known_precision(_job: object, _field: object, value: str) -> None:
     if value not in PRECISIONS:
         raise UsageError(f"there is no precision {value!r}", remedy=f"use {', '.join(PRECISIONS)}")
+
+
+def _known_deinterlacing(_job: object, _field: object, value: str) -> None:
+    if value not in DEINTERLACING:
+        raise UsageError(f"there is no deinterlacing {value!r}", remedy=f"use {', '.join(DEINTERLACING)}")
 
 
 def _whole(_job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
@@ -27,6 +34,24 @@ def _positive(job: object, field: attrs.Attribute[int | None], value: int | None
         raise UsageError(f"{field.name} must be at least 1, not {value}")
 
 
+def _not_negative(job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
+    _whole(job, field, value)
+    if value is not None and value < 0:
+        raise UsageError(f"{field.name} must not be negative, but is {value}")
+
+
+def _as_rate(value: Fraction | float | str | None) -> Fraction | None:
+    if value is None:
+        return None
+    try:
+        rate = Fraction(value).limit_denominator(1_001_000)
+    except (ValueError, ZeroDivisionError, OverflowError, TypeError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1_000_000:
+        raise UsageError(f"{value!r} is no frame rate", remedy="give one such as 24, 23.976 or 24000/1001")
+    return rate
+
+
 def _as_path(value: str | Path) -> Path:
     return Path(value)
 
@@ -38,6 +63,12 @@ class UpscaleOptions:
     ``scale`` None means the model's own, or 2; ``model`` is a catalogue name or the path of an ONNX file; ``codec``,
     ``crf`` and ``preset`` None mean the container's or the encoder's default; ``tile`` is the largest tile side in
     input pixels, None meaning whole frames if memory allows.
+
+    ``video_stream`` is the index of the stream to upscale, None meaning the best one; ``frame_rate`` is that of an
+    input that is an image sequence; ``pixel_format`` is libav's name of the output's, None meaning the encoder's
+    nearest to the input's; ``background`` is the colour that transparent pictures are laid on, as ``black``, ``white``,
+    ``grey`` or ``#rrggbb``; ``deinterlace`` is auto, off or bwdif; ``strict`` makes damage in the input an error;
+    ``drop_unsupported`` leaves out what the container cannot hold.
     """
 
     input: Path = attrs.field(converter=_as_path)
@@ -51,3 +82,10 @@ class UpscaleOptions:
     preset: str | None = None
     tile: int | None = attrs.field(default=None, validator=_positive)
     overwrite: bool = False
+    video_stream: int | None = attrs.field(default=None, validator=_not_negative)
+    frame_rate: Fraction | None = attrs.field(default=None, converter=_as_rate)
+    pixel_format: str | None = None
+    background: str | None = None
+    deinterlace: str = attrs.field(default="auto", validator=_known_deinterlacing)
+    strict: bool = False
+    drop_unsupported: bool = False

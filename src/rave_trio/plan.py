@@ -6,31 +6,38 @@ The plan is a frozen value, and the same intent, media and device give the same 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from rave_trio import errors
-from rave_trio.color.swscale import HD_LINES
+from rave_trio.color import HD_LINES, range_of
 from rave_trio.devices import CpuDevice, detect_cpu
-from rave_trio.frames import UNSPECIFIED, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
-from rave_trio.inference.catalogue import find_model, model_for_scale
+from rave_trio.frames import UNSPECIFIED, ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
+from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.openvino_backend import depth_for
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.openvino_runtime import choose_precision
+from rave_trio.media.carriage import Carriage, Fate, plan_carriage
+from rave_trio.media.containers import CONTAINERS, IMAGES, Container, container_of
+from rave_trio.media.deinterlace import supported as can_be_deinterlaced
 from rave_trio.media.encoders import (
     ENCODERS,
-    MUXERS,
+    IMAGE_ENCODER,
     EncoderSettings,
     check_encoder,
     choose_format,
     default_encoder,
     encoder_options,
+    named_format,
 )
+from rave_trio.media.hdr import encoder_params
 from rave_trio.media.probe import MediaInfo, probe
-from rave_trio.media.publish import check_container, copied_streams
+from rave_trio.media.sequence import ImageSequence
+from rave_trio.media.tags import lost_tags
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import PipelineConfig
 
@@ -48,6 +55,11 @@ SMALLEST_TILE = 128
 RGB, BT709, BT601 = 0, 1, 6
 """Code points of H.273 for matrix coefficients."""
 
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+"""Code points of H.273 for transfer characteristics."""
+
+BACKGROUNDS = {"black": "#000000", "grey": "#808080", "white": "#ffffff"}
+
 
 @attrs.frozen
 class EnginePlan:
@@ -55,6 +67,9 @@ class EnginePlan:
 
     options: UpscaleOptions
     media: MediaInfo
+    container: Container
+    carriage: tuple[Carriage, ...]
+    background: tuple[float, float, float] | None
     device: CpuDevice
     model: ModelMetadata
     precision: str
@@ -79,14 +94,15 @@ class EnginePlan:
             "input": self.media.as_dict(),
             "output": {
                 "path": str(self.options.output),
-                "container": MUXERS[self.options.output.suffix.lower()],
+                "container": self.container.muxer,
                 "width": surface.width,
                 "height": surface.height,
                 "pixel_format": surface.pixel_format.name,
                 "encoder": self.encoder.encoder,
                 "encoder_options": dict(self.encoder.options),
-                "copied_streams": [stream.index for stream in copied_streams(self.media)],
             },
+            "carriage": [carriage.as_dict() for carriage in self.carriage],
+            "deinterlace": self.options.deinterlace,
             "model": {
                 "name": self.model.name,
                 "scale": self.model.scale,
@@ -112,24 +128,31 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
 
     Raises the one RaveError that explains why the run cannot be.
     """
-    check_output(options)
-    media = probe(options.input)
+    container = check_output(options)
+    media = probe(options.input, video_stream=options.video_stream, frame_rate=options.frame_rate)
     source = media.video.surface
-    if source.pixel_format.has_alpha:
-        raise errors.InputFormatUnsupported(f"{media.path} has an alpha channel ({source.pixel_format.name})")
+    background = _background(options, media)
+    if options.deinterlace == "bwdif" and not can_be_deinterlaced(source.pixel_format.name):
+        raise errors.InputFormatUnsupported(
+            f"{media.path} is {source.pixel_format.name}, which cannot be deinterlaced", remedy="use --deinterlace off"
+        )
     device = _find_device(options.device)
     model = _find_model(options)
     precision = choose_precision(options.precision)
-    encoder = _encoder_settings(options, media, model.metadata.scale)
+    encoder = _encoder_settings(options, media, container, model.metadata.scale)
     check_encoder(encoder)
-    check_container(media, options.output, encoder)
+    carriage = plan_carriage(media, container, encoder, drop_unsupported=options.drop_unsupported)
 
-    notes = [*_stream_notes(media), *_color_notes(source, encoder.surface)]
+    notes = [*_media_notes(media, options), *(c.note for c in carriage if c.note), *_label_notes(carriage, container)]
+    notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, model.metadata)]
     fit = _fit(options, model, source, encoder.surface, precision, device)
     notes += _fit_notes(fit, model.metadata, device)
     plan = EnginePlan(
         options=options,
         media=media,
+        container=container,
+        carriage=carriage,
+        background=background,
         device=device,
         model=model.metadata,
         precision=precision,
@@ -145,24 +168,49 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
     return plan, model
 
 
-def check_output(options: UpscaleOptions) -> None:
-    """Raise the OutputError that fits if the result could not be put where it should go."""
+def check_output(options: UpscaleOptions) -> Container:
+    """What the output will be.  Raises the OutputError that fits if the result could not be put where it should go."""
+    container = container_of(options.output)
+    if container is None:
+        endings = ", ".join([*CONTAINERS, "or name numbered pictures (%05d.png)"])
+        raise errors.ContainerUnsupported(f"{options.output} does not end in {endings}")
     try:
         _check_output(options)
         partial_path(options.output).exists()
     except OSError as error:
         raise errors.OutputNotWritable(f"{options.output} cannot be written: {error.strerror}") from error
+    return container
 
 
 def _check_output(options: UpscaleOptions) -> None:
     output = options.output
-    if output.suffix.lower() not in MUXERS:
-        raise errors.ContainerUnsupported(f"{output} does not end in {', '.join(MUXERS)}")
     folder = output.parent
     if not folder.is_dir():
         raise errors.OutputFolderMissing(f"there is no folder {folder} for {output.name}")
     if output.is_dir():
         raise errors.OutputNotWritable(f"{output} is a folder", remedy="name a file, not a folder")
+    if sequence := ImageSequence.of(output):
+        _check_images(options, sequence)
+    else:
+        _check_file(options)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise errors.OutputNotWritable(f"the folder {folder} may not be written to")
+
+
+def _check_images(options: UpscaleOptions, sequence: ImageSequence) -> None:
+    numbers = sequence.numbers()
+    if not numbers:
+        return
+    source = ImageSequence.of(options.input)
+    inputs = [source.path(number) for number in source.numbers()[:1]] if source else [options.input]
+    if any(path.exists() and sequence.path(numbers[0]).samefile(path) for path in inputs):
+        raise errors.OutputIsInput(f"{options.output} names the input itself")
+    if not options.overwrite:
+        raise errors.OutputExists(f"{sequence.path(numbers[0])} exists already")
+
+
+def _check_file(options: UpscaleOptions) -> None:
+    output = options.output
     partial = partial_path(output)
     if partial.exists() and options.input.exists() and partial.samefile(options.input):
         raise errors.OutputIsInput(
@@ -175,8 +223,6 @@ def _check_output(options: UpscaleOptions) -> None:
             raise errors.OutputExists(f"{output} exists already")
         if output.exists() and not os.access(output, os.W_OK):
             raise errors.OutputNotWritable(f"{output} is write-protected")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise errors.OutputNotWritable(f"the folder {folder} may not be written to")
 
 
 @attrs.frozen
@@ -274,57 +320,125 @@ def _find_model(options: UpscaleOptions) -> Model:
     return model
 
 
-def _encoder_settings(options: UpscaleOptions, media: MediaInfo, scale: int) -> EncoderSettings:
-    name = options.codec or default_encoder(MUXERS[options.output.suffix.lower()])
+def _encoder_settings(options: UpscaleOptions, media: MediaInfo, container: Container, scale: int) -> EncoderSettings:
+    name = options.codec or default_encoder(container)
     if name not in ENCODERS:
         raise errors.UsageError(f"there is no encoder {name!r}", remedy=f"use --codec {'|'.join(ENCODERS)}")
+    if (name == IMAGE_ENCODER) != (container is IMAGES):
+        raise errors.UsageError(
+            f"{options.output} cannot be made with --codec {name}",
+            remedy=f"leave out --codec, or write to {'a video file' if container is IMAGES else 'out/%05d.png'}",
+        )
     spec = ENCODERS[name]
     source = media.video.surface
-    pixel_format = choose_format(name, source.pixel_format)
+    if options.pixel_format is not None:
+        pixel_format = named_format(name, options.pixel_format)
+    else:
+        pixel_format = choose_format(name, source.pixel_format)
     height = source.height * scale
+    color = output_color(source, pixel_format, height)
+    if color.chroma_location not in spec.sitings:
+        color = attrs.evolve(color, chroma_location=ChromaLocation.UNSPECIFIED)
     return EncoderSettings(
         encoder=name,
         options=encoder_options(spec, options.crf, options.preset),
-        surface=attrs.evolve(
-            source,
-            width=source.width * scale,
-            height=height,
-            pixel_format=pixel_format,
-            color=output_color(source, pixel_format, height),
-        ),
+        surface=attrs.evolve(source, width=source.width * scale, height=height, pixel_format=pixel_format, color=color),
         rate=media.video.rate,
         time_base=media.video.time_base,
+        hdr=media.video.hdr,
     )
 
 
 def output_color(source: SurfaceDescriptor, pixel_format: PixelFormat, height: int) -> ColorSpec:
-    """The output's colour tags: the input's, but for matrix and range where RGB becomes YUV or the other way round."""
-    if source.pixel_format.is_rgb == pixel_format.is_rgb:
-        return source.color
+    """The output's colour tags: the input's, but for what no longer fits.
+
+    RGB that becomes YUV and the other way round, and grey that becomes YUV, get the matrix and range that players
+    assume, and say so.  Siting goes with the subsampling.
+    """
+    color, layout = source.color, source.pixel_format
+    subsampling = (layout.chroma_shift_x, layout.chroma_shift_y)
+    if (pixel_format.chroma_shift_x, pixel_format.chroma_shift_y) != subsampling or subsampling == (0, 0):
+        color = attrs.evolve(color, chroma_location=ChromaLocation.UNSPECIFIED)
+    if layout.is_rgb == pixel_format.is_rgb:
+        if layout.is_grey and not pixel_format.is_grey:
+            return attrs.evolve(color, range=range_of(color, layout))
+        return color
     if pixel_format.is_rgb:
-        return attrs.evolve(source.color, matrix=RGB, range=ColorRange.FULL)
-    return attrs.evolve(source.color, matrix=BT601 if height < HD_LINES else BT709, range=ColorRange.LIMITED)
+        return attrs.evolve(color, matrix=RGB, range=ColorRange.FULL)
+    return attrs.evolve(color, matrix=BT601 if height < HD_LINES else BT709, range=ColorRange.LIMITED)
 
 
-def _stream_notes(media: MediaInfo) -> list[str]:
+def _background(options: UpscaleOptions, media: MediaInfo) -> tuple[float, float, float] | None:
+    """R, G and B in [0, 1] of what transparent pictures are laid on; None where the input has no alpha."""
+    color = None if options.background is None else _parse_color(options.background)
+    if not media.video.surface.pixel_format.has_alpha:
+        return None
+    if color is None:
+        raise errors.InputFormatUnsupported(
+            f"{media.path} has an alpha channel ({media.video.surface.pixel_format.name})",
+            remedy="lay it on a colour with --background black, or white, or #rrggbb",
+        )
+    return color
+
+
+def _parse_color(text: str) -> tuple[float, float, float]:
+    code = BACKGROUNDS.get(text.lower(), text)
+    if not re.fullmatch("#[0-9a-fA-F]{6}", code):
+        raise errors.UsageError(
+            f"there is no colour {text!r}", remedy=f"use --background {'|'.join(BACKGROUNDS)} or #rrggbb"
+        )
+    red, green, blue = bytes.fromhex(code[1:])
+    return red / 255, green / 255, blue / 255
+
+
+def _media_notes(media: MediaInfo, options: UpscaleOptions) -> list[str]:
     notes = []
     if media.cut_short:
         notes.append("the input is cut short; what can be read of it will be in the partial file")
-    kept = {media.video.index, *(stream.index for stream in copied_streams(media))}
-    return notes + [
-        f"stream #{stream.index} ({stream.kind}, {stream.codec}) is not carried over"
-        for stream in media.streams
-        if stream.index not in kept
-    ]
+    notes += [f"{what} is not carried over" for what in media.video.uncarried]
+    if media.video.interlaced and options.deinterlace == "auto":
+        notes.append("the video is flagged interlaced: frames so flagged are deinterlaced, one frame out for one in")
+    elif media.video.interlaced and options.deinterlace == "off":
+        notes.append("the video is flagged interlaced and left so: networks are trained on whole frames")
+    return notes
+
+
+def _label_notes(carriage: tuple[Carriage, ...], container: Container) -> list[str]:
+    """What of the streams' tags and flags gets lost."""
+    if container is IMAGES:
+        return ["numbered pictures hold no times, tags or chapters"]
+    notes = []
+    for carried in carriage:
+        stream = carried.stream
+        if carried.fate is Fate.DROPPED or stream.kind in ("attachment", "cover"):
+            continue
+        lost = lost_tags(stream.tags, container)
+        lost += [f"the flag {flag}" for flag in stream.flags if flag not in container.dispositions]
+        if lost:
+            notes.append(
+                f"{container.extension} has no place for {' and '.join(lost)} of stream #{stream.index} ({stream.kind})"
+            )
+    return notes
 
 
 def _color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor) -> list[str]:
     notes = []
     if source.pixel_format.name != target.pixel_format.name:
-        notes.append(f"{source.pixel_format.name} becomes {target.pixel_format.name}, the encoder's nearest format")
+        notes.append(f"{source.pixel_format.name} becomes {target.pixel_format.name}")
     untagged = source.color.matrix == UNSPECIFIED and not source.pixel_format.is_rgb
     if untagged and source.height < HD_LINES <= target.height:
         notes.append("the input's colours are untagged: read as BT.601, written as BT.709, as players will assume")
+    return notes
+
+
+def _hdr_notes(media: MediaInfo, encoder: EncoderSettings, model: ModelMetadata) -> list[str]:
+    notes = []
+    transfer = HDR_TRANSFERS.get(media.video.surface.color.transfer)
+    if transfer:
+        trained = f"{model.name} was" if model.name in catalogue() else "most models were"
+        notes.append(f"the video is HDR ({transfer}) and {trained} trained on SDR: look at the result")
+    if media.video.hdr is not None and not encoder_params(encoder.encoder, media.video.hdr):
+        notes.append(f"{encoder.encoder} cannot hold the mastering display and light level metadata")
     return notes
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from rave_trio.media.findings import Findings
 from rave_trio.memory import LedgerStats, PoolStats
 from rave_trio.pipeline import PipelineMetrics
 from rave_trio.plan import EnginePlan
@@ -24,8 +25,10 @@ class PipelineReport:
     metrics: PipelineMetrics
     ledger: LedgerStats
     pool: PoolStats
+    findings: Findings
+    """What was found in the input only while reading it."""
     notes: tuple[str, ...] = ()
-    """What was found in the input only while reading it; the plan has notes of its own."""
+    """The same in words, and what could not be published; the plan has notes of its own."""
 
     @property
     def fps(self) -> float:
@@ -40,6 +43,7 @@ class PipelineReport:
             "seconds": self.seconds,
             "fps": self.fps,
             "bottleneck": self.metrics.bottleneck,
+            "input": self.findings.as_dict(),
             "notes": list(self.notes),
             "metrics": self.metrics.as_dict(),
             "memory": attrs.asdict(self.ledger),

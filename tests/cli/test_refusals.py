@@ -287,12 +287,21 @@ def spoil(clip_path: Path, target: Path, spoiled: range) -> Path:
     return target
 
 
-def test_a_damaged_frame_ends_the_run_with_its_time_and_keeps_what_was_before(
+def test_a_damaged_frame_is_told_with_its_time(rave, clip, tmp_path, nearest_x2, reading):
+    whole = clip("whole.mkv", frames=12, codec="mjpeg", pixel_format="yuvj420p")
+    source = spoil(whole, tmp_path / "in.mkv", range(6, 7))
+    result = rave("upscale", source, tmp_path / "out.mkv", "-m", nearest_x2)
+    assert result.status == 0
+    assert "1 damaged frames show the picture before them again (at 0.24 s)" in result.stderr
+    assert len(reading.frames(tmp_path / "out.mkv")) == 12
+
+
+def test_a_strict_run_ends_at_a_damaged_frame_with_its_time_and_keeps_what_was_before(
     rave, clip, tmp_path, nearest_x2, reading
 ):
     whole = clip("whole.mkv", frames=12, codec="mjpeg", pixel_format="yuvj420p")
     source = spoil(whole, tmp_path / "in.mkv", range(6, 7))
-    result = rave("upscale", source, tmp_path / "out.mkv", "-m", nearest_x2)
+    result = rave("upscale", source, tmp_path / "out.mkv", "-m", nearest_x2, "--strict")
     assert result.status == 17
     assert "at 0.24 s: a frame cannot be decoded" in result.stderr
     assert not (tmp_path / "out.mkv").exists()

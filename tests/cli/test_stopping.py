@@ -145,7 +145,7 @@ async def test_a_stop_after_the_last_frame_was_read_loses_nothing(clip, tmp_path
 
     def publish(*arguments, **options):
         trio.from_thread.run_sync(stop.request)
-        genuine(*arguments, **options)
+        return genuine(*arguments, **options)
 
     monkeypatch.setattr(job, "publish", publish)
     report = await rave_trio.upscale(clip(frames=6), tmp_path / "out.mkv", model=str(nearest_x2), stop=stop)
@@ -161,7 +161,7 @@ async def test_two_stops_while_publishing_leave_nothing(clip, tmp_path, nearest_
     def publish(*arguments, **options):
         trio.from_thread.run_sync(stop.request)
         trio.from_thread.run_sync(stop.request)
-        genuine(*arguments, **options)
+        return genuine(*arguments, **options)
 
     monkeypatch.setattr(job, "publish", publish)
     with pytest.raises(rave_trio.Stopped, match="at once"):

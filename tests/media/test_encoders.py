@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 from rave_trio import errors
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.media._libav import describe_format
+from rave_trio.media.containers import container_of
 from rave_trio.media.encoders import (
     ENCODERS,
     EncoderSettings,
@@ -52,9 +54,13 @@ def test_defaults_are_crf_17_and_medium_for_x264():
     assert dict(encoder_options(ENCODERS["libx264"], None, None)) == {"crf": "17", "preset": "medium"}
 
 
-@pytest.mark.parametrize(("muxer", "name"), [("matroska", "libx264"), ("mp4", "libx264"), ("webm", "libsvtav1")])
-def test_a_containers_default_encoder_is_one_it_can_hold(muxer, name):
-    assert default_encoder(muxer) == name
+@pytest.mark.parametrize(
+    ("output", "name"), [("o.mkv", "libx264"), ("o.MP4", "libx264"), ("o.webm", "libsvtav1"), ("o%03d.png", "png")]
+)
+def test_a_containers_default_encoder_is_one_it_can_hold(output, name):
+    container = container_of(Path(output))
+    assert container is not None
+    assert default_encoder(container) == name
 
 
 @pytest.mark.parametrize("name", ["libx264", "libx265", "libsvtav1"])

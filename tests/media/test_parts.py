@@ -12,6 +12,7 @@ import pytest
 from rave_trio import errors
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor
 from rave_trio.media._libav import describe_format
+from rave_trio.media.carriage import Carriage, Fate
 from rave_trio.media.encoders import ENCODERS, EncoderSettings, encoder_options
 from rave_trio.media.parts import PartEncoder, PartsFolder
 from rave_trio.media.probe import probe
@@ -41,9 +42,17 @@ def encode(tmp_path, reading):
     return run
 
 
+def publication(part, source, complete=True):
+    """Everything of ``source`` beside the video, as it is."""
+    media = probe(source)
+    fates = {media.video.index: Fate.UPSCALED}
+    carriage = tuple(Carriage(s, fates.get(s.index, Fate.COPIED), s.codec) for s in media.streams)
+    return Publication(part, media, carriage, complete)
+
+
 def published(part, source, target, workspace, complete=True, **how):
     workspace.mkdir(exist_ok=True)
-    publish(Publication(part, probe(source), complete), target, workspace=workspace, overwrite=True, **how)
+    publish(publication(part, source, complete), target, workspace=workspace, overwrite=True, **how)
     return target
 
 
@@ -97,7 +106,7 @@ def test_publishing_again_does_not_replace_what_came_into_being_meanwhile(encode
     target.write_bytes(b"precious")
     (tmp_path / "work").mkdir()
     with pytest.raises(errors.OutputExists):
-        publish(Publication(part, probe(clip(frames=2))), target, workspace=tmp_path / "work", overwrite=False)
+        publish(publication(part, clip(frames=2)), target, workspace=tmp_path / "work", overwrite=False)
     assert target.read_bytes() == b"precious"
 
 
@@ -126,8 +135,8 @@ def test_publishing_an_incomplete_run_does_not_read_the_rest_of_a_long_input(enc
     from rave_trio.media import publish as room
 
     read = []
-    genuine = room._Clock.set
-    monkeypatch.setattr(room._Clock, "set", lambda clock, packet: (read.append(packet.dts), genuine(clock, packet)))
+    genuine = room._Copy.take
+    monkeypatch.setattr(room._Copy, "take", lambda copy, packet: (read.append(packet.dts), genuine(copy, packet))[1])
     source = clip(frames=250, rate=5, audio=True)  # 50 seconds
     part = encode([3600 * i for i in range(25)])
     published(part, source, tmp_path / "out.mkv", tmp_path / "work", complete=False)

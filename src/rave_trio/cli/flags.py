@@ -18,10 +18,11 @@ LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 @dataclass(frozen=True)
 class Output:
-    """A command's result: ``data`` for ``--json``, ``text`` for people."""
+    """A command's result: ``data`` for ``--json``, ``text`` for people, ``status`` for whoever called."""
 
     data: dict[str, Any]
     text: str
+    status: int = 0
 
 
 @Parameter(name="*")
@@ -90,6 +91,27 @@ class JobFlags:
 
     tile: int | None = None
     """Cut frames into tiles of at most this many pixels a side; by default only where memory asks for it."""
+
+    video_stream: int | None = None
+    """Upscale this stream, by its number in rave-trio probe; default the best one.  Others are copied."""
+
+    frame_rate: Annotated[str | None, Parameter()] = None
+    """Frames per second of numbered pictures as input, such as 24 or 24000/1001; default 25."""
+
+    pixel_format: str | None = None
+    """The output's pixel format, by FFmpeg's name; default the encoder's nearest to the input's."""
+
+    background: str | None = None
+    """Lay transparent pictures on black, white, grey or #rrggbb; without it they are refused."""
+
+    deinterlace: Literal["auto", "off", "bwdif"] = "auto"
+    """auto deinterlaces frames that are flagged interlaced, bwdif all; one frame out for one in."""
+
+    strict: Annotated[bool, Parameter(negative="")] = False
+    """Fail at the first damaged frame instead of repeating the one before it."""
+
+    drop_unsupported: Annotated[bool, Parameter(negative="")] = False
+    """Leave out streams that the output's container cannot hold instead of refusing."""
 
     overwrite: Annotated[bool, Parameter(name=("--overwrite", "-y"), negative="")] = False
     """Replace the output if it exists."""

@@ -31,15 +31,15 @@ def upscale(
 ) -> Output:
     """Upscale a video.
 
-    Audio, subtitles, attachments, chapters and tags are copied.  The output appears when it is complete and not before.
+    Sound, subtitles, fonts, covers, chapters and tags come along.  The output appears when it is complete, not before.
     Ctrl+C once finishes what is in flight and keeps it as OUT.partial.mkv; twice stops at once.
 
     Parameters
     ----------
     input
-        The video to read.
+        The video to read, or numbered pictures such as frames/%05d.png.
     output
-        The file to make; .mkv, .mp4, .mov or .webm decides the container.
+        The file to make; .mkv, .mp4, .mov or .webm decides the container, out/%05d.png means numbered pictures.
     progress
         On stderr: a bar, JSON lines, or nothing; auto shows the bar on a terminal.
     """

@@ -8,9 +8,11 @@ import io
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
+from av.packet import Packet
 from av.video.format import VideoFormat
 
 from rave_trio import errors
@@ -59,6 +61,15 @@ def describe_format(name: str) -> PixelFormat:
 
 def _log2(n: int) -> int:
     return n.bit_length() - 1
+
+
+def demux(container: Any, *streams: Any) -> Iterator[Packet[Any]]:
+    """The packets of these streams, or of all, in the file's order; a flush packet for each stream ends it.
+
+    PyAV has no place for streams that libav finds only while reading, and trips over them at the very end.
+    """
+    with contextlib.suppress(IndexError):
+        yield from container.demux(*streams)
 
 
 @cache

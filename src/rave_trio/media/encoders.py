@@ -13,8 +13,10 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from rave_trio import errors
-from rave_trio.frames import UNSPECIFIED, ColorRange, PixelFormat, SurfaceDescriptor
+from rave_trio.frames import UNSPECIFIED, ChromaLocation, ColorRange, PixelFormat, SurfaceDescriptor
+from rave_trio.media import hdr
 from rave_trio.media._libav import codecs_of, describe_format, reason
+from rave_trio.media.containers import IMAGES, Container
 
 X26X_PRESETS = (
     "ultrafast",
@@ -32,7 +34,10 @@ X26X_PRESETS = (
 
 @attrs.frozen
 class EncoderSpec:
-    """One encoder: the codec it makes, the CRF and presets it knows, options that always apply."""
+    """One encoder: the codec it makes, the CRF and presets it knows, options that always apply.
+
+    ``sitings`` are the chroma locations that its stream can state.
+    """
 
     name: str
     codec: str
@@ -41,20 +46,39 @@ class EncoderSpec:
     presets: tuple[str, ...] = ()
     default_preset: str | None = None
     fixed: tuple[tuple[str, str], ...] = ()
+    sitings: frozenset[ChromaLocation] = frozenset(ChromaLocation)
 
+
+AV1_SITINGS = frozenset({ChromaLocation.LEFT, ChromaLocation.TOP_LEFT})
+"""AV1 bitstream specification, 6.4.2: vertical and colocated; anything else is unknown."""
 
 ENCODERS = {
     spec.name: spec
     for spec in (
         EncoderSpec("libx264", "h264", 17, 51, X26X_PRESETS, "medium"),
-        EncoderSpec("libx265", "hevc", 19, 51, X26X_PRESETS, "medium", (("x265-params", "log-level=error"),)),
-        EncoderSpec("libsvtav1", "av1", 22, 63, tuple(str(n) for n in range(14)), "6"),
+        EncoderSpec(
+            "libx265", "hevc", 19, 51, X26X_PRESETS, "medium", (("x265-params", "log-level=error"), ("a53cc", "1"))
+        ),
+        EncoderSpec("libsvtav1", "av1", 22, 63, tuple(str(n) for n in range(14)), "6", sitings=AV1_SITINGS),
         EncoderSpec("ffv1", "ffv1", fixed=(("level", "3"), ("slicecrc", "1"))),
+        EncoderSpec("png", "png", sitings=frozenset()),
     )
 }
 
-MUXERS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".webm": "webm"}
-"""Containers on offer, by file name extension."""
+IMAGE_ENCODER = "png"
+
+CAPTIONERS = ("libx264", "libx265")
+"""Encoders that write closed captions."""
+
+SITINGS = {
+    ChromaLocation.LEFT: "left",
+    ChromaLocation.CENTER: "center",
+    ChromaLocation.TOP_LEFT: "topleft",
+    ChromaLocation.TOP: "top",
+    ChromaLocation.BOTTOM_LEFT: "bottomleft",
+    ChromaLocation.BOTTOM: "bottom",
+}
+"""libav's names."""
 
 
 @attrs.frozen
@@ -70,11 +94,14 @@ class EncoderSettings:
     surface: SurfaceDescriptor
     rate: Fraction
     time_base: Fraction
+    hdr: hdr.HdrMetadata | None = None
 
 
-def default_encoder(muxer: str) -> str:
+def default_encoder(container: Container) -> str:
     """The first encoder on offer whose codec the container can hold: libx264 where it goes."""
-    return next(spec.name for spec in ENCODERS.values() if spec.codec in codecs_of(muxer))
+    if container is IMAGES:
+        return IMAGE_ENCODER
+    return next(spec.name for spec in ENCODERS.values() if spec.codec in codecs_of(container.muxer))
 
 
 def encoder_options(spec: EncoderSpec, crf: int | None, preset: str | None) -> tuple[tuple[str, str], ...]:
@@ -103,6 +130,15 @@ def encoder_formats(name: str) -> tuple[PixelFormat, ...]:
     """Pixel formats that the encoder takes, in its own order."""
     formats = av.Codec(name, "w").video_formats or []
     return tuple(describe_format(f.name) for f in formats)
+
+
+def named_format(encoder: str, name: str) -> PixelFormat:
+    """The encoder's pixel format of that name.  Raises UsageError if it has none."""
+    for candidate in encoder_formats(encoder):
+        if candidate.name == name and not candidate.has_alpha:
+            return candidate
+    names = [candidate.name for candidate in encoder_formats(encoder) if not candidate.has_alpha]
+    raise errors.UsageError(f"{encoder} has no pixel format {name!r}", remedy=f"use --pixel-format {'|'.join(names)}")
 
 
 def choose_format(encoder: str, source: PixelFormat) -> PixelFormat:
@@ -199,8 +235,18 @@ def configure(context: av.VideoCodecContext, settings: EncoderSettings) -> None:
         context.color_trc = surface.color.transfer
     if surface.color.range != ColorRange.UNSPECIFIED:
         context.color_range = surface.color.range
-    context.options = dict(settings.options)
+    context.options = _libav_options(settings)
     context.thread_type = "AUTO"
+
+
+def _libav_options(settings: EncoderSettings) -> dict[str, str]:
+    options = dict(settings.options)
+    if settings.hdr is not None:
+        for name, value in hdr.encoder_params(settings.encoder, settings.hdr).items():
+            options[name] = f"{options[name]}:{value}" if name in options else value
+    if siting := SITINGS.get(settings.surface.color.chroma_location):
+        options["chroma_sample_location"] = siting
+    return options
 
 
 def _shown(options: tuple[tuple[str, str], ...]) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 import attrs
 import av
 from av.packet import Packet
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import Interpolation
 
 from rave_trio.errors import EncodeError, MuxError, OutputNotWritable
 from rave_trio.frames import Frame
@@ -98,7 +100,7 @@ class PartEncoder:
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; its surface must have the settings' size and format.  The frame stays the caller's."""
-        native = frame.surface.native
+        native = _with_captions(frame)
         native.pts, native.time_base = len(self._pts), 1 / self._settings.rate
         self._pts.append(frame.pts)
         self._durations.append(frame.duration)
@@ -138,3 +140,24 @@ class PartEncoder:
             self._written += 1
             with writing(self.path, MuxError):
                 self._container.mux_one(packet)
+
+
+def _with_captions(frame: Frame) -> VideoFrame:
+    """The frame's picture, carrying the input's captions if it had any.
+
+    PyAV cannot put side data on a frame, but scaling keeps it: the captions' carrier is scaled up and painted over.
+    """
+    native: VideoFrame = frame.surface.native
+    if frame.captions is None:
+        return native
+    carrier: VideoFrame = frame.captions.reformat(
+        width=native.width,
+        height=native.height,
+        format=native.format.name,
+        interpolation=Interpolation.POINT,
+        threads=1,
+    )
+    for target, source in zip(carrier.planes, native.planes, strict=True):
+        memoryview(target)[:] = memoryview(source)  # both are PyAV's own, so their pitches are the same
+    carrier.pict_type = PictureType.NONE
+    return carrier

@@ -10,19 +10,31 @@ from typing import Any
 import attrs
 import av
 import av.error
+from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from rave_trio import errors
 from rave_trio.frames import ColorRange, ColorSpec, SurfaceDescriptor
+from rave_trio.media import picture
 from rave_trio.media._libav import describe_format, reason
 from rave_trio.media.extent import is_cut_short
+from rave_trio.media.hdr import HdrMetadata
+from rave_trio.media.hdr import read as read_hdr
+from rave_trio.media.sequence import ImageSequence, check_sequence
 
 FALLBACK_RATE = Fraction(25)
+
+PROGRESSIVE = (0, 1)
+"""libav's field orders that are not interlaced: unknown and progressive."""
 
 
 @attrs.frozen
 class StreamInfo:
-    """One stream of a file.  ``kind`` is video, audio, subtitle, attachment or data."""
+    """One stream of a file.
+
+    ``kind`` is video, audio, subtitle, attachment, cover (one picture), timecode (a track that repeats the tag of the
+    video), chapters (a track with the chapters' titles) or data.
+    """
 
     index: int
     kind: str
@@ -31,6 +43,9 @@ class StreamInfo:
     language: str | None = None
     title: str | None = None
     detail: str = ""
+    tags: dict[str, str] = attrs.field(factory=dict, eq=False)
+    flags: tuple[str, ...] = ()
+    """Its dispositions, by libav's names."""
 
 
 @attrs.frozen
@@ -44,6 +59,13 @@ class VideoInfo:
     rate: Fraction
     frames: int | None
     start: int
+    display_matrix: picture.DisplayMatrix | None = None
+    """How the picture is turned and mirrored for display; None if it is upright."""
+    hdr: HdrMetadata | None = None
+    interlaced: bool = False
+    """Whether the stream or its first picture is flagged interlaced."""
+    uncarried: tuple[str, ...] = ()
+    """What the first picture says, in words, that cannot be carried over."""
 
 
 @attrs.frozen
@@ -59,6 +81,14 @@ class MediaInfo:
     chapters: int
     cut_short: bool
     """Whether the file ends before its container's framing says so."""
+    first_number: int | None = None
+    """The number of the first picture, if the input is an image sequence."""
+    frame_rate: Fraction | None = None
+    """The rate that was asked for, of an image sequence."""
+
+    def open(self) -> av.container.InputContainer:
+        """Open it again for demuxing; the caller closes it."""
+        return open_input(self.path, self.frame_rate)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -82,9 +112,16 @@ class MediaInfo:
                 "time_base": str(self.video.time_base),
                 "rate": str(self.video.rate),
                 "frames": self.video.frames,
+                "interlaced": self.video.interlaced,
+                "display_matrix": self.video.display_matrix,
+                "hdr": self.video.hdr and attrs.asdict(self.video.hdr, value_serializer=_plain),
             },
             "streams": [attrs.asdict(stream) for stream in self.streams],
         }
+
+
+def _plain(_owner: object, _field: object, value: Any) -> Any:
+    return float(value) if isinstance(value, Fraction) else value
 
 
 def check_readable(path: Path) -> None:
@@ -107,49 +144,89 @@ def check_readable(path: Path) -> None:
         raise errors.InputEmpty(f"{path} is empty")
 
 
-def open_input(path: Path) -> av.container.InputContainer:
-    """Open ``path`` for demuxing, or raise the InputError that says why not.  The caller closes it."""
-    check_readable(path)
-    try:
+def open_input(path: Path, frame_rate: Fraction | None = None) -> av.container.InputContainer:
+    """Open a file, or an image sequence of ``frame_rate``, for demuxing; or raise the InputError that says why not.
+
+    The caller closes it.
+    """
+    sequence = ImageSequence.of(path)
+    if sequence is not None:
+        first = check_sequence(sequence, path)[0]
+        check_readable(sequence.path(first))
+        how = {"framerate": str(frame_rate or FALLBACK_RATE), "start_number": str(first)}
+        name, demuxer = sequence.libav_pattern, "image2"
+    else:
+        check_readable(path)
         # An absolute path is never taken for a protocol, whatever colons the name has.
-        return av.open(path.absolute(), "r", metadata_errors="replace")
+        name, demuxer, how = str(path.absolute()), None, {}
+    try:
+        return av.open(name, "r", format=demuxer, options=how, metadata_errors="replace")
     except PermissionError as error:
         raise errors.InputUnreadable(f"{path} may not be read") from error
     except (av.error.FFmpegError, OSError) as error:
+        if sequence is not None:
+            raise errors.InputNotMedia(f"{path} does not name pictures that can be read: {reason(error)}") from error
         raise _unusable(path, f"is not a media file that can be read: {reason(error)}") from error
 
 
 def _unusable(path: Path, why: str) -> errors.InputError:
-    if is_cut_short(path):
+    if path.is_file() and is_cut_short(path):
         return errors.InputTruncated(f"{path} is cut short and cannot be read without its end")
     return errors.InputNotMedia(f"{path} {why}")
 
 
-def probe(path: Path) -> MediaInfo:
-    """What is inside ``path``.  Blocking.
+def probe(path: Path, *, video_stream: int | None = None, frame_rate: Fraction | None = None) -> MediaInfo:
+    """What is inside ``path``, a file or the pattern of an image sequence.  Decodes one picture.  Blocking.
+
+    ``video_stream`` is the index of the stream to work on, by default the one that libav takes for the best;
+    ``frame_rate`` is that of an image sequence, by default 25.
 
     Raises an :class:`~rave_trio.errors.InputError` for a missing, empty or unreadable file, one that is not media, and
-    one without video.
+    one without video; UsageError for a stream that is not video.
     """
-    with open_input(path) as container:
-        best = container.streams.best("video")
-        if not isinstance(best, VideoStream) or best.disposition & best.disposition.attached_pic:
-            kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
-            raise errors.InputHasNoVideo(f"{path} has no video stream, only {', '.join(kinds)}")
+    sequence = ImageSequence.of(path)
+    if frame_rate is not None and sequence is None:
+        raise errors.UsageError(
+            "a frame rate can only be given to an image sequence", remedy="leave out --frame-rate: a video has its own"
+        )
+    numbers = sequence.numbers() if sequence else []
+    with open_input(path, frame_rate) as container:
+        chapters = len(container.chapters())
+        streams = tuple(_stream_info(stream, container.format.name) for stream in container.streams)
+        chosen = _choose(path, container, streams, video_stream)
         duration = None if container.duration is None else container.duration / av.time_base
         return MediaInfo(
             path=path,
             format=container.format.name,
-            size=container.size,
+            size=sum(sequence.path(n).stat().st_size for n in numbers) if sequence else container.size,
             duration=duration,
-            streams=tuple(_stream_info(stream) for stream in container.streams),
-            video=_video_info(path, best, duration),
-            chapters=len(container.chapters()),
-            cut_short=is_cut_short(path),
+            streams=streams,
+            video=_video_info(path, container, chosen, duration, len(numbers) or None),
+            chapters=chapters,
+            cut_short=sequence is None and is_cut_short(path),
+            first_number=numbers[0] if numbers else None,
+            frame_rate=frame_rate,
         )
 
 
-def _stream_info(stream: Any) -> StreamInfo:
+def _choose(path: Path, container: Any, streams: tuple[StreamInfo, ...], wanted: int | None) -> VideoStream:
+    """The stream to work on."""
+    videos = [stream.index for stream in streams if stream.kind == "video"]
+    if not videos:
+        kinds = sorted({stream.kind for stream in streams}) or ["nothing"]
+        raise errors.InputHasNoVideo(f"{path} has no video stream, only {', '.join(kinds)}")
+    if wanted is not None and wanted not in videos:
+        raise errors.UsageError(
+            f"stream #{wanted} of {path} is not video", remedy=f"give --video-stream {'|'.join(map(str, videos))}"
+        )
+    best = container.streams.best("video")
+    index = best.index if best is not None and best.index in videos else videos[0]
+    chosen = container.streams[index if wanted is None else wanted]
+    assert isinstance(chosen, VideoStream)
+    return chosen
+
+
+def _stream_info(stream: Any, container: str) -> StreamInfo:
     context = stream.codec_context
     match stream.type if context is not None else "unknown":
         case "video":
@@ -158,15 +235,34 @@ def _stream_info(stream: Any) -> StreamInfo:
             detail = f"{context.sample_rate} Hz {context.layout.name}"
         case _:
             detail = stream.metadata.get("filename", "")
+    named = stream.name if stream.type == "data" else stream.metadata.get("mimetype")
     return StreamInfo(
         index=stream.index,
-        kind=stream.type or "unknown",
-        codec=context.codec.canonical_name if context is not None else stream.metadata.get("mimetype", "unknown"),
+        kind=_kind(stream, container),
+        codec=context.codec.canonical_name if context is not None else named or "unknown",
         time_base=stream.time_base,
         language=stream.metadata.get("language"),
-        title=stream.metadata.get("title"),
+        title=stream_title(stream.metadata),
         detail=detail,
+        tags=dict(stream.metadata),
+        flags=tuple(flag.name for flag in Disposition if flag & stream.disposition and flag.name),
     )
+
+
+def stream_title(tags: dict[str, str]) -> str | None:
+    """A stream's title: MP4 and MOV call it name."""
+    return tags.get("title") or tags.get("name")
+
+
+def _kind(stream: Any, container: str) -> str:
+    if stream.type == "video" and stream.disposition & Disposition.attached_pic:
+        return "cover"
+    if stream.type == "data" and container.startswith("mov"):
+        if stream.discard == Discard.all:  # libav reads the chapters from it and wants it to be left alone
+            return "chapters"
+        if "timecode" in stream.metadata:
+            return "timecode"
+    return stream.type or "unknown"
 
 
 def _own_duration(stream: VideoStream) -> float | None:
@@ -180,7 +276,9 @@ def _own_duration(stream: VideoStream) -> float | None:
         return None
 
 
-def _video_info(path: Path, stream: VideoStream, duration: float | None) -> VideoInfo:
+def _video_info(
+    path: Path, container: Any, stream: VideoStream, duration: float | None, frames: int | None
+) -> VideoInfo:
     context = stream.codec_context
     if context is None:
         raise errors.InputFormatUnsupported(f"{path} has video of a kind that cannot be decoded here")
@@ -189,27 +287,35 @@ def _video_info(path: Path, stream: VideoStream, duration: float | None) -> Vide
     if stream.time_base is None:
         raise _unusable(path, "has a video stream without a time base")
     rate = stream.average_rate or stream.guessed_rate or FALLBACK_RATE
-    frames = stream.frames or None
+    frames = frames or stream.frames or None
     duration = _own_duration(stream) or duration
     if frames is None and duration is not None:
         frames = max(1, round(duration * rate))
-    return VideoInfo(
-        index=stream.index,
-        codec=context.codec.canonical_name,
-        surface=SurfaceDescriptor(
-            width=context.width,
-            height=context.height,
-            pixel_format=describe_format(context.pix_fmt),
-            color=ColorSpec(
-                int(context.colorspace),
-                int(context.color_primaries),
-                int(context.color_trc),
-                ColorRange(int(context.color_range)),
-            ),
-            sample_aspect_ratio=stream.sample_aspect_ratio or None,
+    location = picture.chroma_location_of(stream)
+    surface = SurfaceDescriptor(
+        width=context.width,
+        height=context.height,
+        pixel_format=describe_format(context.pix_fmt),
+        color=ColorSpec(
+            int(context.colorspace),
+            int(context.color_primaries),
+            int(context.color_trc),
+            ColorRange(int(context.color_range)),
+            location,
         ),
-        time_base=stream.time_base,
-        rate=rate,
-        frames=frames,
-        start=stream.start_time or 0,
+        sample_aspect_ratio=stream.sample_aspect_ratio or None,
+    )
+    flagged = context.field_order not in PROGRESSIVE
+    start = stream.start_time or 0
+    found = picture.first_picture(container, stream)
+    known = VideoInfo(stream.index, context.codec.canonical_name, surface, stream.time_base, rate, frames, start)
+    if found is None:
+        return attrs.evolve(known, interlaced=flagged)
+    return attrs.evolve(
+        known,
+        surface=picture.surface_of(found, location, stream.sample_aspect_ratio or None),
+        display_matrix=picture.display_matrix_of(found),
+        hdr=read_hdr(found),
+        interlaced=flagged or found.interlaced_frame,
+        uncarried=tuple(picture.uncarried(found)),
     )

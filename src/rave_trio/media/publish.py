@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
-import io
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import av
-import av.error
 from av.packet import Packet
 
 from rave_trio import errors
-from rave_trio.media._libav import writing
-from rave_trio.media.encoders import ENCODERS, MUXERS, EncoderSettings, add_encoded_stream
+from rave_trio.media._disk import sync
+from rave_trio.media._libav import demux, writing
+from rave_trio.media.carriage import Carriage, Fate, add_copy
+from rave_trio.media.containers import Container, container_of
 from rave_trio.media.parts import Part
-from rave_trio.media.probe import MediaInfo, StreamInfo, open_input
-
-COPIED_KINDS = ("audio", "subtitle", "attachment")
-
-STALE_TAGS = ("DURATION", "ENCODER", "BPS", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS")
-"""Beginnings of stream tags that describe the old picture's bits, not its content."""
+from rave_trio.media.probe import MediaInfo
+from rave_trio.media.subtitles import SubtitleConverter
+from rave_trio.media.tags import file_tags, needs_free_names, stream_tags
 
 KEEP_TIMES = {"avoid_negative_ts": "disabled"}
 """Muxers would otherwise shift every stream so that priming sound before time 0 gets a positive time."""
@@ -39,65 +35,25 @@ INTERLEAVING = 10
 
 LARGEST_TIME_SCALE = 2**31 - 1
 
-MUXER_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder"}
-"""Container tags that each muxer writes for itself."""
-
-
-def copied_streams(media: MediaInfo) -> tuple[StreamInfo, ...]:
-    """The streams that are taken over unchanged."""
-    return tuple(s for s in media.streams if s.kind in COPIED_KINDS)
-
-
-def check_container(media: MediaInfo, output: Path, settings: EncoderSettings) -> None:
-    """Raise ContainerRejectsStream if the output's container does not take the video or a copied stream.
-
-    The muxer itself is asked, with a header written to memory.
-    """
-    muxer = MUXERS[output.suffix.lower()]
-    with open_input(media.path) as source:
-        copies = [source.streams[stream.index] for stream in copied_streams(media)]
-        if _takes(muxer, settings, copies):
-            return
-        refused = f"the video as {ENCODERS[settings.encoder].codec}"
-        if _takes(muxer, settings, []):
-            alone = (stream for stream in copies if not _takes(muxer, settings, [stream]))
-            culprit = next(alone, None)
-            refused = "all of these streams together"
-            if culprit is not None:
-                found = next(stream for stream in media.streams if stream.index == culprit.index)
-                refused = f"stream #{found.index} ({found.kind}, {found.codec})"
-        fitting = [extension for extension, other in MUXERS.items() if _takes(other, settings, copies)]
-    remedy = f"write to {' or '.join(fitting)}, which can hold all of it" if fitting else "use another --codec"
-    raise errors.ContainerRejectsStream(f"{output.suffix} cannot hold {refused} of {media.path}", remedy=remedy)
-
-
-def _takes(muxer: str, settings: EncoderSettings, copies: Sequence[Any]) -> bool:
-    trial = av.open(io.BytesIO(), "w", format=muxer)
-    try:
-        add_encoded_stream(trial, settings)
-        for stream in copies:
-            trial.add_stream_from_template(stream)
-        trial.start_encoding()
-    except (av.error.FFmpegError, OSError, ValueError):
-        return False
-    finally:
-        with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
-            trial.close()
-    return True
+MIME_TYPES = {"mjpeg": ("jpg", "image/jpeg"), "png": ("png", "image/png"), "bmp": ("bmp", "image/bmp")}
+"""Cover art's codec to its file name extension and media type."""
 
 
 @attrs.frozen
 class Publication:
-    """What is to be published: a part's video, and from ``media`` its other streams, tags and chapters.
+    """What is to be published: a part's video, and from ``media`` what ``carriage`` says, with tags and chapters.
 
-    The streams of an incomplete run are cut where its video ends.  ``rotation`` is the input's, in degrees.
+    The streams of an incomplete run are cut where its video ends.
     """
 
     part: Part
     media: MediaInfo
+    carriage: tuple[Carriage, ...]
     complete: bool = True
-    video_only: bool = False
-    rotation: int = 0
+
+    def alone(self) -> Publication:
+        """The same, but for the other streams."""
+        return attrs.evolve(self, carriage=tuple(c for c in self.carriage if c.fate is Fate.UPSCALED))
 
 
 def publish(
@@ -107,73 +63,139 @@ def publish(
     workspace: Path,
     overwrite: bool,
     tick: Callable[[], None] = lambda: None,
-) -> None:
-    """Put the publication at ``target``.  Blocking.
+) -> list[str]:
+    """Put the publication at ``target``, and say what of it could not be.  Blocking.
 
     The file is made in ``workspace`` (same file system), synced and renamed: ``target`` either stays as it was or is
     whole.  ``tick`` is called for every packet and may raise.
     """
     made = workspace / f"published{target.suffix}"
-    muxer = MUXERS[target.suffix.lower()]
-    with open_input(what.media.path) as source, av.open(what.part.path) as video, writing(target, errors.MuxError):
-        with av.open(made, "w", format=muxer, options=_muxer_options(what, muxer)) as out:
-            video_stream, copies = _add_streams(what, source, video, out)
+    container = container_of(target)
+    assert container is not None
+    with what.media.open() as source, av.open(what.part.path) as video, writing(target, errors.MuxError):
+        options = _muxer_options(what, source, container)
+        with av.open(made, "w", format=container.muxer, options=options) as out:
+            layout = _Layout(what, source, video, out, container)
             packets = heapq.merge(
-                _video_packets(what.part, video, video_stream),
-                _source_packets(what, source, copies, out),
+                _video_packets(what.part, video, layout.video),
+                _source_packets(what, source, layout.routes),
                 key=_decode_time,
             )
             for packet in packets:
                 tick()
                 out.mux_one(packet)
-        _sync(made)
+        _check_streams(made, layout.expected)
+        sync(made)
         if not overwrite and target.exists():
             raise errors.OutputExists(f"{target} has come into being meanwhile")
         made.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
+    return [note for route in layout.routes.values() for note in route.notes()]
 
 
-def _muxer_options(what: Publication, muxer: str) -> dict[str, str]:
-    """Settings under which the muxer keeps every stream's times.
+def _muxer_options(what: Publication, source: Any, container: Container) -> dict[str, str]:
+    """Settings under which the muxer keeps every stream's times and every tag of the file.
 
     MP4 and MOV note where a stream starts in the movie's time scale: the least common multiple of the streams' makes
     all of the starts exact.
     """
-    if muxer not in ("mp4", "mov"):
+    if container.muxer not in ("mp4", "mov"):
         return KEEP_TIMES
     scale = what.part.time_base.denominator
-    for stream in copied_streams(what.media):
-        if stream.time_base is not None:
-            common = math.lcm(scale, stream.time_base.denominator)
+    for carriage in what.carriage:
+        if carriage.fate in (Fate.COPIED, Fate.CONVERTED) and carriage.stream.time_base is not None:
+            common = math.lcm(scale, carriage.stream.time_base.denominator)
             scale = common if common <= LARGEST_TIME_SCALE else scale
-    return {**KEEP_TIMES, "movie_timescale": str(scale)}
+    options = {**KEEP_TIMES, "movie_timescale": str(scale)}
+    covered = any(c.stream.kind == "cover" for c in what.carriage)  # which has a place among the known names only
+    if needs_free_names(file_tags(source.metadata)) and not covered:
+        options["movflags"] = "use_metadata_tags"
+    return options
 
 
-def _add_streams(what: Publication, source: Any, video: Any, out: Any) -> tuple[Any, dict[int, Any]]:
-    """Give ``out`` the input's tags, chapters and streams in order; returns the video's, and the copies by index."""
-    out.metadata.update({k: v for k, v in source.metadata.items() if k not in MUXER_TAGS})
-    out.set_chapters(source.chapters())
-    copies: dict[int, Any] = {}
-    video_stream = None
-    for stream in source.streams:
-        if stream.index == what.media.video.index:
-            # Opaque: only the parameters matter; the encoder that made them need not exist for muxing.
-            video_stream = out.add_stream_from_template(video.streams.video[0], opaque=True)
-            video_stream.time_base = what.part.time_base
-            video_stream.codec_context.framerate = what.media.video.rate
-            video_stream.metadata.update(
-                {k: v for k, v in stream.metadata.items() if not k.upper().startswith(STALE_TAGS)}
-            )
-            video_stream.disposition = stream.disposition
-            if what.rotation:
-                video_stream.set_display_rotation(what.rotation)
-        elif stream.type in COPIED_KINDS and not what.video_only:
-            copy = out.add_stream_from_template(stream)
-            if stream.type != "attachment":
-                copies[stream.index] = copy
-                copy.metadata.update(stream.metadata)
-                copy.disposition = stream.disposition
-    return video_stream, copies
+class _Route(Protocol):
+    """Where one of the input's streams goes."""
+
+    def take(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
+        """What is to be written for one packet of the input."""
+
+    def advance(self, time: Fraction) -> Iterable[Packet[Any]]:
+        """What can be written now that the input was read up to ``time``, in seconds."""
+
+    def finish(self) -> Iterable[Packet[Any]]:
+        """What is left at the end."""
+
+    def notes(self) -> list[str]:
+        """What could not be carried over."""
+
+
+class _Layout:
+    """The output's streams, in the input's order, with their tags and dispositions."""
+
+    def __init__(self, what: Publication, source: Any, video: Any, out: Any, container: Container) -> None:
+        self.routes: dict[int, _Route] = {}
+        """By index in the input."""
+        self.expected: dict[str, int] = {}
+        """How many streams of each kind a reader should find."""
+        out.metadata.update(file_tags(source.metadata))
+        out.set_chapters(source.chapters())
+        covers = [c.stream.index for c in what.carriage if c.fate is Fate.ATTACHED]
+        pictures = _first_packets(what.media, covers)
+        for carriage in what.carriage:
+            stream = source.streams[carriage.stream.index]
+            match carriage.fate:
+                case Fate.UPSCALED:
+                    self.video = made = self._add_video(what, video, out)
+                case Fate.COPIED:
+                    made = add_copy(out, stream)
+                    if carriage.stream.kind == "cover":
+                        self.routes[stream.index] = _Cover(made)
+                    elif carriage.stream.kind != "attachment":
+                        self.routes[stream.index] = _Copy(made, container)
+                case Fate.CONVERTED:
+                    converter = SubtitleConverter(stream, out, carriage.codec, height=video.streams.video[0].height)
+                    made = converter.stream
+                    self.routes[stream.index] = _Conversion(converter)
+                case Fate.ATTACHED:
+                    made = _attach(out, stream, carriage.codec, pictures.get(stream.index, b""))
+                case _:
+                    continue
+            kind = "video" if carriage.stream.kind == "cover" else carriage.stream.kind
+            self.expected[kind] = self.expected.get(kind, 0) + 1
+            if kind != "attachment" and carriage.fate is not Fate.ATTACHED:
+                made.metadata.update(stream_tags(stream.metadata, container))
+                made.disposition = stream.disposition
+
+    @staticmethod
+    def _add_video(what: Publication, video: Any, out: Any) -> Any:
+        # Opaque: only the parameters matter; the encoder that made them need not exist for muxing.
+        made = out.add_stream_from_template(video.streams.video[0], opaque=True)
+        made.time_base = what.part.time_base
+        made.codec_context.framerate = what.media.video.rate
+        if aspect := what.media.video.surface.sample_aspect_ratio:  # which an AV1 part has forgotten
+            made.codec_context.sample_aspect_ratio = aspect
+        if what.media.video.display_matrix is not None:
+            made.set_display_matrix(what.media.video.display_matrix)
+        return made
+
+
+def _first_packets(media: MediaInfo, indices: list[int]) -> dict[int, bytes]:
+    """The first packet of each of these streams: libav gives cover art as one."""
+    found: dict[int, bytes] = {}
+    if indices:
+        with media.open() as source:
+            for packet in demux(source, *(source.streams[index] for index in indices)):
+                if packet.size:
+                    found.setdefault(packet.stream.index, bytes(packet))
+                if len(found) == len(indices):
+                    break
+    return found
+
+
+def _attach(out: Any, stream: Any, codec: str, picture: bytes) -> Any:
+    extension, mime_type = MIME_TYPES.get(codec, (codec, f"image/{codec}"))
+    name = stream.metadata.get("filename") or f"cover.{extension}"
+    return out.add_attachment(name, stream.metadata.get("mimetype") or mime_type, picture)
 
 
 def _decode_time(packet: Packet[Any]) -> Fraction:
@@ -201,39 +223,134 @@ def _video_packets(part: Part, video: Any, stream: Any) -> Iterator[Packet[Any]]
         raise errors.FrameCountMismatch(f"the part holds {count} of the {part.frames} frames that were encoded")
 
 
-def _source_packets(what: Publication, source: Any, copies: dict[int, Any], out: Any) -> Iterator[Packet[Any]]:
-    if not copies:
+def _source_packets(what: Publication, source: Any, routes: dict[int, _Route]) -> Iterator[Packet[Any]]:
+    """The other streams' packets, rising by decode time as far as the input's do."""
+    if not routes:
         return
     until = None if what.complete else what.part.end
-    clocks = {index: _Clock(strict=out.format.name in STRICT_MUXERS) for index in copies}
     # The video is read along for its times alone: streams may pause for long, it does not.
-    for packet in source.demux([source.streams[index] for index in (what.media.video.index, *copies)]):
-        if packet.dts is None:
+    for packet in demux(source, *(source.streams[index] for index in (what.media.video.index, *routes))):
+        if not packet.size and packet.dts is None:
             continue
-        if until is not None and packet.dts * packet.time_base > until + INTERLEAVING:
-            return
-        if packet.stream.index not in copies:
+        time = None if packet.dts is None else packet.dts * packet.time_base
+        if until is not None and time is not None and time > until + INTERLEAVING:
+            break
+        if time is not None:
+            for route in routes.values():
+                yield from route.advance(time if until is None else min(time, until))
+        if packet.stream.index not in routes or (until is not None and time is not None and time >= until):
             continue
-        clocks[packet.stream.index].set(packet)
-        if until is not None and packet.dts * packet.time_base >= until:
-            continue
-        packet.stream = copies[packet.stream.index]
-        yield packet
+        yield from routes[packet.stream.index].take(packet)
+    for route in routes.values():
+        yield from route.finish()
 
 
-class _Clock:
-    """Keeps one stream's decode times rising where the input's do not, as in recordings that were joined.
+class _Conversion:
+    """A text subtitle stream in another codec.  A text that is damaged is left out, not the whole run."""
 
-    A jump back of more than a second is a new beginning: what follows is moved behind what was before.
+    def __init__(self, converter: SubtitleConverter) -> None:
+        self._converter = converter
+        self._failures: list[errors.RaveError] = []
+
+    def take(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
+        return self._attempt(lambda: self._converter.convert(packet))
+
+    def advance(self, time: Fraction) -> Iterable[Packet[Any]]:
+        return self._attempt(lambda: self._converter.advance(time))
+
+    def finish(self) -> Iterable[Packet[Any]]:
+        return self._attempt(self._converter.finish)
+
+    def notes(self) -> list[str]:
+        if not self._failures:
+            return []
+        return [f"{len(self._failures)} texts are left out: {self._failures[0]}"]
+
+    def _attempt(self, convert: Callable[[], list[Packet[Any]]]) -> list[Packet[Any]]:
+        try:
+            return convert()
+        except (errors.DecodeError, errors.EncodeError) as failure:
+            self._failures.append(failure)
+            return []
+
+
+class _Cover:
+    """Cover art as a stream of one packet, which has no time of its own."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream: Any = stream
+
+    def take(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return ()
+        packet.pts = packet.dts = 0
+        packet.stream = stream
+        return (packet,)
+
+    def advance(self, time: Fraction) -> Iterable[Packet[Any]]:
+        return ()
+
+    def finish(self) -> Iterable[Packet[Any]]:
+        return ()
+
+    def notes(self) -> list[str]:
+        return []
+
+
+class _Copy:
+    """A stream as it is, its packets' decode times made to rise where the input's do not.
+
+    A jump back of more than a second, as in recordings that were joined, is a new beginning: what follows is moved
+    behind what was before.
+
+    What an edit list hides before the first packet that is played is copied where the output can hide it too; else only
+    the last such packet is, which decoders of sound need.
     """
 
-    def __init__(self, strict: bool) -> None:
-        self._strict = strict
+    def __init__(self, stream: Any, container: Container) -> None:
+        self._stream = stream
+        self._strict = container.muxer in STRICT_MUXERS
+        self._hides = container.edit_lists or stream.type == "video"
+        self._hidden: Packet[Any] | None = None
+        self._waiting: deque[Packet[Any]] = deque()
         self._shift = 0
         self._last: int | None = None
         self._duration = 1
 
-    def set(self, packet: Packet[Any]) -> None:
+    def take(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
+        if packet.dts is None:  # H.264 in Matroska: known once the first pictures are in order
+            self._waiting.append(packet)
+            return
+        if packet.is_discard and not self._hides:
+            self._hidden = packet
+            return
+        hidden, self._hidden = self._hidden, None
+        if hidden is not None:
+            yield self._timed(hidden)
+        yield from self._early(packet)
+        yield self._timed(packet)
+
+    def advance(self, time: Fraction) -> Iterable[Packet[Any]]:
+        return ()
+
+    def finish(self) -> Iterable[Packet[Any]]:
+        return map(self._timed, (packet for packet in self._waiting if packet.pts is not None))
+
+    def notes(self) -> list[str]:
+        return []
+
+    def _early(self, first: Packet[Any]) -> Iterable[Packet[Any]]:
+        """The packets that came before the first decode time, with times of their own below it."""
+        assert first.dts is not None
+        while self._waiting:
+            packet = self._waiting.popleft()
+            packet.dts = first.dts - (len(self._waiting) + 1) * (first.duration or 1)
+            yield self._timed(packet)
+
+    def _timed(self, packet: Packet[Any]) -> Packet[Any]:
+        if packet.dts is None:
+            packet.dts = packet.pts
         assert packet.dts is not None
         dts = packet.dts + self._shift
         if self._last is not None and dts < self._last + self._strict:
@@ -246,11 +363,16 @@ class _Clock:
             packet.pts = max(packet.pts + self._shift, dts)
         packet.dts = self._last = dts
         self._duration = packet.duration or 1
+        packet.stream = self._stream
+        return packet
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _check_streams(made: Path, expected: dict[str, int]) -> None:
+    """Muxers leave some things out without a word: look whether all is there."""
+    with av.open(made) as result:
+        found: dict[str, int] = {}
+        for stream in result.streams:
+            found[stream.type] = found.get(stream.type, 0) + 1
+    for kind, count in expected.items():
+        if kind != "attachment" and found.get(kind, 0) < count:
+            raise errors.MuxError(f"only {found.get(kind, 0)} of {count} {kind} streams came into the container")
