@@ -166,8 +166,13 @@ def test_a_single_picture_is_asked_for_as_a_sequence(clip, upscale, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "number", "file"),
-    [("%05d.png", 12, "00012.png"), ("a-%d.png", 12, "a-12.png"), ("%3d.png", 5, "5.png"), ("x%03dy.png", 1234, "x1234y.png")],
-)  # fmt: skip
+    [
+        ("%05d.png", 12, "00012.png"),
+        ("a-%d.png", 12, "a-12.png"),
+        ("%3d.png", 5, "5.png"),
+        ("x%03dy.png", 1234, "x1234y.png"),
+    ],
+)
 def test_patterns_name_files_as_printf_does(tmp_path, name, number, file):
     sequence = ImageSequence.of(tmp_path / name)
     assert sequence.path(number) == tmp_path / file
