@@ -321,7 +321,8 @@ def _find_model(options: UpscaleOptions) -> Model:
 
 
 def _encoder_settings(options: UpscaleOptions, media: MediaInfo, container: Container, scale: int) -> EncoderSettings:
-    name = options.codec or default_encoder(container)
+    source = media.video.surface
+    name = options.codec or default_encoder(container, high_dynamic_range=source.color.transfer in HDR_TRANSFERS)
     if name not in ENCODERS:
         raise errors.UsageError(f"there is no encoder {name!r}", remedy=f"use --codec {'|'.join(ENCODERS)}")
     if (name == IMAGE_ENCODER) != (container is IMAGES):
@@ -330,7 +331,6 @@ def _encoder_settings(options: UpscaleOptions, media: MediaInfo, container: Cont
             remedy=f"leave out --codec, or write to {'a video file' if container is IMAGES else 'out/%05d.png'}",
         )
     spec = ENCODERS[name]
-    source = media.video.surface
     if options.pixel_format is not None:
         pixel_format = named_format(name, options.pixel_format)
     else:

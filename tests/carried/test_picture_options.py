@@ -181,6 +181,14 @@ def test_hdr_metadata_goes_into_every_encoder_that_can_hold_it(made, upscale, tm
     assert any("HDR (PQ)" in note and "SDR" in note for note in report.plan.notes)
 
 
+def test_hdr_is_encoded_as_hevc_unless_asked_otherwise_and_apple_can_play_it(made, upscale, tmp_path):
+    report = upscale(made("hdr"), "out.mp4")
+    assert report.plan.encoder.encoder == "libx265"
+    with av.open(tmp_path / "out.mp4") as result:
+        assert result.streams.video[0].codec_context.codec_tag == "hvc1"
+    assert rave_trio.compare(made("hdr"), tmp_path / "out.mp4").same
+
+
 def test_an_encoder_that_cannot_hold_hdr_metadata_says_so(made, upscale):
     report = upscale(made("hdr"), codec="ffv1")
     assert any("mastering display" in note for note in report.plan.notes)

@@ -81,7 +81,7 @@ class JobFlags:
     """Where to run: auto or cpu."""
 
     codec: str | None = None
-    """Video encoder: libx264 (default), libx265, libsvtav1 (default for .webm) or ffv1 (lossless)."""
+    """Video encoder: libx264 (default), libx265 (default for HDR), libsvtav1 (default for .webm) or ffv1 (lossless)."""
 
     crf: int | None = None
     """Quality, lower is better; default 17 for libx264, 19 for libx265, 22 for libsvtav1."""

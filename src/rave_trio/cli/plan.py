@@ -9,6 +9,7 @@ from rave_trio.cli.render import table
 
 if TYPE_CHECKING:
     from rave_trio.estimate import Estimate
+    from rave_trio.media.carriage import Carriage
     from rave_trio.plan import EnginePlan
 
 DEFAULT_FLAGS = JobFlags()
@@ -38,6 +39,13 @@ def plan(
     decided, model = make_plan(flags.options(input, output))
     guess = estimate(decided, model)
     return Output({"plan": decided.as_dict(), "estimate": guess.as_dict()}, _text(decided, guess))
+
+
+def _carried(carriage: Carriage) -> str:
+    stream = carriage.stream
+    fate = carriage.fate.value if carriage.codec == stream.codec else f"{carriage.fate.value} to {carriage.codec}"
+    words = (f"#{stream.index}", stream.kind, stream.codec, stream.language, stream.title and f'"{stream.title}"')
+    return f"{' '.join(word for word in words if word)}: {fate}"
 
 
 def _text(plan: EnginePlan, guess: Estimate) -> str:
@@ -71,5 +79,6 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
         ("memory", f"about {plan.memory / 1e6:,.0f} MB beside the libraries"),
         ("time", guess.text()),
     ]
+    rows += [("stream", _carried(carriage)) for carriage in plan.carriage]
     rows += [("note", note) for note in plan.notes]
     return table(rows)

@@ -97,11 +97,15 @@ class EncoderSettings:
     hdr: hdr.HdrMetadata | None = None
 
 
-def default_encoder(container: Container) -> str:
-    """The first encoder on offer whose codec the container can hold: libx264 where it goes."""
+def default_encoder(container: Container, *, high_dynamic_range: bool = False) -> str:
+    """The first encoder on offer whose codec the container can hold: libx264 where it goes.
+
+    For PQ and HLG it is libx265: players and screens look for HDR in HEVC and AV1.
+    """
     if container is IMAGES:
         return IMAGE_ENCODER
-    return next(spec.name for spec in ENCODERS.values() if spec.codec in codecs_of(container.muxer))
+    fitting = [spec for spec in ENCODERS.values() if spec.codec in codecs_of(container.muxer)]
+    return next(spec.name for spec in fitting if not high_dynamic_range or spec.codec != "h264")
 
 
 def encoder_options(spec: EncoderSpec, crf: int | None, preset: str | None) -> tuple[tuple[str, str], ...]:

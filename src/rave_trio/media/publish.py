@@ -145,7 +145,7 @@ class _Layout:
             stream = source.streams[carriage.stream.index]
             match carriage.fate:
                 case Fate.UPSCALED:
-                    self.video = made = self._add_video(what, video, out)
+                    self.video = made = self._add_video(what, video, out, container)
                 case Fate.COPIED:
                     made = add_copy(out, stream)
                     if carriage.stream.kind == "cover":
@@ -167,13 +167,15 @@ class _Layout:
                 made.disposition = stream.disposition
 
     @staticmethod
-    def _add_video(what: Publication, video: Any, out: Any) -> Any:
+    def _add_video(what: Publication, video: Any, out: Any, container: Container) -> Any:
         # Opaque: only the parameters matter; the encoder that made them need not exist for muxing.
         made = out.add_stream_from_template(video.streams.video[0], opaque=True)
         made.time_base = what.part.time_base
         made.codec_context.framerate = what.media.video.rate
         if aspect := what.media.video.surface.sample_aspect_ratio:  # which an AV1 part has forgotten
             made.codec_context.sample_aspect_ratio = aspect
+        if container.muxer in STRICT_MUXERS and made.codec_context.name == "hevc":
+            made.codec_context.codec_tag = "hvc1"  # the parameter sets are in the header; Apple plays nothing else
         if what.media.video.display_matrix is not None:
             made.set_display_matrix(what.media.video.display_matrix)
         return made
