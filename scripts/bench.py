@@ -2,7 +2,9 @@
 
     python scripts/bench.py [speed|memory|start] [--rounds N] [--input FILE] [--model NAME]
 
-speed   end to end (decode, network, libx264 medium, publish) against OpenVINO alone on the same frames
+speed   end to end (decode, network, libx264 medium, publish) against OpenVINO alone on the same frames; the sample has
+        three sound tracks, two subtitle tracks, a font and chapters, all of which are published
+color   what the two colour conversions of a frame take beside the network
 memory  peak resident memory of 1,000 frames against 200
 start   time of ``rave-trio --help``
 """
@@ -10,6 +12,7 @@ start   time of ``rave-trio --help``
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import subprocess
 import sys
@@ -26,8 +29,8 @@ import openvino.properties as properties
 import openvino.properties.hint as hint
 
 import rave_trio
-from rave_trio.color import SurfaceToTensor
-from rave_trio.frames import Frame, Tensor
+from rave_trio.color import SurfaceToTensor, TensorToSurface
+from rave_trio.frames import Frame, Surface, Tensor
 from rave_trio.inference.openvino_backend import OpenVinoBackend
 from rave_trio.inference.openvino_runtime import PRECISIONS
 from rave_trio.media.decoder import LibavDecoder
@@ -39,13 +42,17 @@ SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "media" / "bunny.mkv
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["speed", "memory", "start", "all"], default="all")
+    parser.add_argument("what", nargs="?", choices=["speed", "color", "memory", "start", "all"], default="all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--input", type=Path, default=SAMPLE)
+    parser.add_argument("--input", type=Path, help="another video for speed and color")
     parser.add_argument("--model", default="animevideo-x2")
     chosen = parser.parse_args()
-    if chosen.what in ("speed", "all"):
-        speed(chosen.input, chosen.model, chosen.rounds)
+    with tempfile.TemporaryDirectory() as name:
+        source = chosen.input or write_rich_sample(Path(name) / "sample.mkv")
+        if chosen.what in ("speed", "all"):
+            speed(source, chosen.model, chosen.rounds)
+        if chosen.what in ("color", "all"):
+            color(source, chosen.rounds)
     if chosen.what in ("memory", "all"):
         memory(chosen.rounds)
     if chosen.what in ("start", "all"):
@@ -100,6 +107,72 @@ def speed(source: Path, model_name: str, rounds: int) -> None:
     # Decoding, converting and encoding take processor time that the backend alone has for itself.
     least = [a / b for a, b in zip(work["our backend alone"], work["pipeline"], strict=True)]
     show("limit: backend's share of the work", least)
+
+
+def write_rich_sample(path: Path) -> Path:
+    """The sample with its sound three times, two subtitle tracks, a font of 1 MB, and chapters."""
+    with av.open(SAMPLE) as source, av.open(path, "w") as out:
+        video = out.add_stream_from_template(source.streams.video[0], opaque=True)
+        sounds = [out.add_stream_from_template(source.streams.audio[0]) for _ in range(3)]
+        texts = [out.add_mux_stream(codec) for codec in ("subrip", "subrip")]
+        out.add_attachment("font.ttf", "font/ttf", bytes(2**20))
+        chapter = {"start": 0, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}
+        out.set_chapters([{"id": 1, "end": 2000, **chapter}, {"id": 2, **chapter, "start": 2000, "end": 3840}])
+        packets = []
+        for packet in source.demux():
+            if packet.size and packet.stream.type == "video":
+                packet.stream, packet.dts = video, packet.pts if packet.dts is None else packet.dts
+                packets.append(packet)
+            elif packet.size:
+                packets += [copy_of(packet, sound) for sound in sounds]
+        for index, text in itertools.product(range(19), texts):
+            packet = av.Packet(b"a line of text")
+            packet.stream, packet.time_base = text, Fraction(1, 1000)
+            packet.pts = packet.dts = 200 * index
+            packet.duration = 150
+            packets.append(packet)
+        out.mux(sorted(packets, key=lambda p: p.dts * p.time_base))
+    return path
+
+
+def copy_of(packet: av.Packet, stream: av.stream.Stream) -> av.Packet:
+    copy = av.Packet(bytes(packet))
+    copy.stream, copy.time_base, copy.is_keyframe = stream, packet.time_base, packet.is_keyframe
+    copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+    return copy
+
+
+def color(source: Path, rounds: int) -> None:
+    """One thread, frames of the source in, of twice its size out."""
+    options = rave_trio.UpscaleOptions(source, source.with_name("out.mkv"), codec="libx264", overwrite=True)
+    plan, _ = make_plan(options)
+    pool = HostPool(Ledger())
+    to_tensor = SurfaceToTensor(plan.media.video.surface, pool)
+    to_surface = TensorToSurface(plan.encoder.surface)
+    decoder = LibavDecoder(plan.media)
+    pictures = []
+    while (frame := decoder.read()) is not None:
+        pictures.append(frame.surface.native)
+
+    def framed(index: int, picture: Surface | Tensor) -> Frame:
+        return Frame(index, index, 1, Fraction(1, 25), False, picture)
+
+    figures: dict[str, list[float]] = {"surface to tensor, ms a frame": [], "tensor to surface, ms a frame": []}
+    surface = plan.media.video.surface
+    small = to_tensor.convert(framed(0, Surface(surface, pictures[0]))).tensor
+    large = np.ascontiguousarray(small.repeat(2, axis=1).repeat(2, axis=2))
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for index, picture in enumerate(pictures):
+            to_tensor.convert(framed(index, Surface(surface, picture))).close()
+        figures["surface to tensor, ms a frame"].append(1000 * (time.perf_counter() - began) / len(pictures))
+        began = time.perf_counter()
+        for index in range(len(pictures)):
+            to_surface.convert(framed(index, Tensor(large, None))).close()
+        figures["tensor to surface, ms a frame"].append(1000 * (time.perf_counter() - began) / len(pictures))
+    print(f"{surface.width}x{surface.height} {surface.pixel_format.name}, x2, one thread")
+    for name, values in figures.items():
+        show(name, values)
 
 
 def load_tensors(plan: EnginePlan) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def test_the_table_of_exit_statuses_lists_every_error():
             if error is errors.RaveError:
                 continue
             assert re.search(rf"\b{error.exit_code}\b", table), f"{error.__name__} ({error.exit_code}) is missing"
+
+
+def test_the_table_of_what_is_kept_is_made_from_what_the_tests_check():
+    spec = importlib.util.spec_from_file_location("kept_table", ROOT / "scripts" / "kept_table.py")
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.with_table(README) == README, "run scripts/kept_table.py --write"
 
 
 def test_the_first_commands_are_the_two_that_do_everything():

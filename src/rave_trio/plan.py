@@ -406,7 +406,7 @@ def _media_notes(media: MediaInfo, options: UpscaleOptions) -> list[str]:
 def _label_notes(carriage: tuple[Carriage, ...], container: Container) -> list[str]:
     """What of the streams' tags and flags gets lost."""
     if container is IMAGES:
-        return ["numbered pictures hold no times, tags or chapters"]
+        return ["numbered pictures hold no times, rotation, tags or chapters"]
     notes = []
     for carried in carriage:
         stream = carried.stream
