@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, Sto
 from rave_trio.frames import Closable
 from rave_trio.inference.openvino_backend import OpenVinoBackend
 from rave_trio.inference.openvino_model import Model
-from rave_trio.media.containers import IMAGES
+from rave_trio.media.carriage import plan_carriage
+from rave_trio.media.containers import IMAGES, container_of
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.media.encoders import CAPTIONERS
 from rave_trio.media.findings import Findings
@@ -218,7 +220,7 @@ class _Run:
         except RaveError as error:
             failure = error
         try:
-            kept = await self._keep(whole, parts, self._fallback)
+            kept = await self._keep(await self._for_fallback(whole), parts, self._fallback)
         except RaveError:
             raise failure from None
         raise type(failure)(f"{failure}; {part.frames} finished frames are in {kept}") from failure
@@ -245,6 +247,14 @@ class _Run:
             path = self._free_partial(self._fallback)
             await self._publish(what.alone(), parts, path)
             return f"{path}, the picture alone"
+
+    async def _for_fallback(self, what: Publication) -> Publication:
+        """The same for the container that is used if the one that was asked for fails."""
+        container = container_of(Path(f"out{self._fallback}"))
+        if container is None or container is self._plan.container:
+            return what
+        fit = functools.partial(plan_carriage, what.media, container, self._plan.encoder, drop_unsupported=True)
+        return attrs.evolve(what, carriage=await trio.to_thread.run_sync(fit))
 
     @property
     def _fallback(self) -> str:
