@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from rave_trio.frames import Frame
 from rave_trio.media._disk import sync
 from rave_trio.media._libav import writing
 from rave_trio.media.encoders import EncoderSettings, configure
-from rave_trio.media.parts import Part
+from rave_trio.media.parts import FrameTimes, Part
 from rave_trio.media.sequence import ImageSequence
 
 
@@ -29,9 +28,7 @@ class ImageEncoder:
 
     def __init__(self, folder: Path, settings: EncoderSettings) -> None:
         self._folder = folder
-        self._settings = settings
-        self._pts = array("q")
-        self._durations = array("q")
+        self._times = FrameTimes(settings)
         self._part: Part | None = None
         self.packets = 0
         """Files written so far; after :meth:`finish`, one for each frame."""
@@ -44,11 +41,7 @@ class ImageEncoder:
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; its surface must have the settings' size and format.  The frame stays the caller's."""
-        native = frame.surface.native
-        native.pts, native.time_base = len(self._pts), 1 / self._settings.rate
-        self._pts.append(frame.pts)
-        self._durations.append(frame.duration)
-        self._encode(native)
+        self._encode(self._times.take(frame, frame.surface.native))
 
     @property
     def part(self) -> Part:
@@ -60,7 +53,7 @@ class ImageEncoder:
     def finish(self) -> Part:
         """Flush the encoder and hand over the part."""
         self._encode(None)
-        self._part = Part(self._folder, self._settings.time_base, self._pts, self._durations, reorder_delay=0)
+        self._part = self._times.part(self._folder)
         return self._part
 
     def close(self) -> None:

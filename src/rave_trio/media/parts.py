@@ -53,6 +53,26 @@ class Part:
         return (self.pts[-1] + self.durations[-1]) * self.time_base if self.pts else Fraction(0)
 
 
+class FrameTimes:
+    """The true times of frames whose encoder only counts them."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        self.pts = array("q")
+        self.durations = array("q")
+        self._settings = settings
+
+    def take(self, frame: Frame, native: VideoFrame) -> VideoFrame:
+        """Note the next frame's time; its picture gets its number instead."""
+        native.pts, native.time_base = len(self.pts), 1 / self._settings.rate
+        self.pts.append(frame.pts)
+        self.durations.append(frame.duration)
+        return native
+
+    def part(self, path: Path, reorder_delay: int = 0) -> Part:
+        """The part of all frames taken so far."""
+        return Part(path, self._settings.time_base, self.pts, self.durations, reorder_delay)
+
+
 class PartsFolder:
     """A hidden folder beside the output for everything unfinished.  Gone when closed."""
 
@@ -79,9 +99,7 @@ class PartEncoder:
 
     def __init__(self, path: Path, settings: EncoderSettings) -> None:
         self.path = path
-        self._settings = settings
-        self._pts = array("q")
-        self._durations = array("q")
+        self._times = FrameTimes(settings)
         self._written = 0
         self._delay = 0
         self._part: Part | None = None
@@ -100,10 +118,7 @@ class PartEncoder:
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; its surface must have the settings' size and format.  The frame stays the caller's."""
-        native = _with_captions(frame)
-        native.pts, native.time_base = len(self._pts), 1 / self._settings.rate
-        self._pts.append(frame.pts)
-        self._durations.append(frame.duration)
+        native = self._times.take(frame, _with_captions(frame))
         with writing(self.path, EncodeError):
             packets = self._stream.encode(native)
         self._write(packets)
@@ -122,7 +137,7 @@ class PartEncoder:
         self._write(packets)
         with writing(self.path, MuxError):
             self._container.close()
-        self._part = Part(self.path, self._settings.time_base, self._pts, self._durations, self._delay)
+        self._part = self._times.part(self.path, self._delay)
         return self._part
 
     def close(self) -> None:
