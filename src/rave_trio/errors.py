@@ -223,6 +223,13 @@ class PrecisionUnsupported(DeviceError):
     default_remedy = "use --precision auto"
 
 
+class OutOfMemory(DeviceError, MemoryError):
+    """The device, or the limit that was set on it, cannot hold what is needed."""
+
+    code, exit_code, kind = 112, 42, "out_of_memory"
+    default_remedy = "use a smaller --tile, or free memory"
+
+
 class EngineError(RaveError):
     """A promise of ours that did not hold.  Family 50..59."""
 

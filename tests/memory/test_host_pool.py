@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rave_trio import errors
 from rave_trio.memory import HostPool, Ledger
 from rave_trio.memory import pool as pool_module
 from rave_trio.memory.pool import ALIGNMENT, COARSE, SMALLEST, bucket_size
@@ -153,7 +154,7 @@ def test_memory_that_cannot_be_had_changes_no_count(monkeypatch):
     ledger = Ledger()
     pool = HostPool(ledger)
     pool.lease(100)
-    before = pool.stats(), ledger.stats()
+    before = pool.stats(), ledger.stats().by_owner
 
     def exhausted(*args: object) -> None:
         raise MemoryError
@@ -163,7 +164,7 @@ def test_memory_that_cannot_be_had_changes_no_count(monkeypatch):
         with pytest.raises(MemoryError):
             pool.lease(10_000)
 
-    assert (pool.stats(), ledger.stats()) == before
+    assert (pool.stats(), ledger.stats().by_owner) == before
     pool.lease(10_000).close()
 
 
@@ -228,3 +229,115 @@ def test_leases_from_several_threads_never_share_memory_and_the_counts_add_up():
     assert ledger.stats().current == stats.idle_bytes
     pool.close()
     assert ledger.stats().current == 0
+
+
+def limited(limit: int) -> tuple[Ledger, HostPool]:
+    ledger = Ledger(limit)
+    return ledger, HostPool(ledger)
+
+
+def test_at_the_limit_idle_memory_goes_the_largest_first():
+    ledger, pool = limited(16 * SMALLEST)
+    leases = [pool.lease(n * SMALLEST) for n in (8, 4, 4)]
+    for lease in leases:
+        lease.close()
+    pool.lease(2 * SMALLEST)
+    assert pool.stats().evictions == 1
+    assert pool.stats().idle_bytes == 8 * SMALLEST, "the two of four pages are left"
+    assert ledger.stats().current <= ledger.limit
+
+
+def test_of_equal_idle_buffers_the_least_recently_used_goes_first():
+    _, pool = limited(3 * SMALLEST)
+    first, second, third = (pool.lease(SMALLEST) for _ in range(3))
+    recent = second.array((1,), np.uint8).ctypes.data
+    for lease in (first, third, second):
+        lease.close()
+    pool.lease(2 * SMALLEST)
+    assert pool.stats().evictions == 2
+    assert pool.lease(SMALLEST).array((1,), np.uint8).ctypes.data == recent
+
+
+def test_who_finds_no_room_waits_until_there_is_some():
+    _, pool = limited(SMALLEST)
+    lent = pool.lease(SMALLEST)
+    got = []
+    waiter = threading.Thread(target=lambda: got.append(pool.lease(SMALLEST)))
+    waiter.start()
+    while not pool.stats().waits:
+        pass
+    assert not got
+    lent.close()
+    waiter.join()
+    assert (len(got), pool.stats().waits, pool.stats().hits) == (1, 1, 1)
+
+
+def test_many_who_wait_all_get_their_turn_and_the_limit_holds():
+    ledger, pool = limited(3 * SMALLEST)
+    done = []
+
+    def work() -> None:
+        for _ in range(100):
+            pool.lease(SMALLEST).close()
+            pool.lease(2 * SMALLEST).close()
+        done.append(True)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 6
+    assert ledger.stats().peak <= 3 * SMALLEST
+    pool.close()
+    assert ledger.stats().current == 0
+
+
+def test_what_could_never_fit_is_refused_at_once():
+    _, pool = limited(SMALLEST)
+    with pytest.raises(errors.OutOfMemory, match="more than the limit of 4096"):
+        pool.lease(SMALLEST + 1)
+
+
+def test_a_limit_that_others_have_used_up_is_nothing_to_wait_for():
+    ledger, pool = limited(2 * SMALLEST)
+    ledger.enter("weights", SMALLEST + 1)
+    with pytest.raises(errors.OutOfMemory, match="no room"):
+        pool.lease(SMALLEST)
+
+
+def test_a_device_without_memory_gives_up_what_is_idle_first(monkeypatch):
+    ledger = Ledger()
+    pool = HostPool(ledger)
+    pool.lease(10_000).close()
+    genuine, failures = np.empty, iter([MemoryError(), None])
+
+    def scarce(*args: object) -> object:
+        failure = next(failures)
+        if failure:
+            raise failure
+        return genuine(*args)
+
+    monkeypatch.setattr(pool_module.np, "empty", scarce)
+    pool.lease(100)
+    assert pool.stats().evictions == 1
+    assert ledger.stats().current == SMALLEST
+
+
+def test_closing_the_pool_ends_all_waiting():
+    _, pool = limited(SMALLEST)
+    pool.lease(SMALLEST)
+    told = []
+
+    def wait() -> None:
+        with pytest.raises(ValueError, match="closed"):
+            pool.lease(SMALLEST)
+        told.append(True)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    while not pool.stats().waits:
+        pass
+    pool.close()
+    waiter.join()
+    assert told

@@ -1,16 +1,18 @@
-"""Reusable host buffers in buckets of like size."""
+"""Reusable buffers in buckets of like size, lent within the ledger's limit."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
+from rave_trio.errors import OutOfMemory
 from rave_trio.memory.ledger import Entry, Ledger
 
 MIB = 1 << 20
@@ -18,6 +20,8 @@ SMALLEST = 4096
 COARSE = 2 * MIB
 ALIGNMENT = 64
 """Bytes; a cache line, and what vector loads like."""
+
+Memory = TypeVar("Memory")
 
 
 def bucket_size(nbytes: int) -> int:
@@ -33,6 +37,10 @@ class PoolStats:
 
     hits: int
     misses: int
+    evictions: int
+    """Idle buffers that were freed to make room."""
+    waits: int
+    """Requests that had to wait for another's memory."""
     leased: int
     idle_bytes: int
 
@@ -43,25 +51,62 @@ class PoolStats:
         return self.hits / asked if asked else 0.0
 
 
+class Waiting(Protocol):
+    """How an asker waits until memory is given back, and is told.  Both are called from any thread, never locked."""
+
+    def ticket(self) -> int:
+        """A number that is to be taken before looking for memory; :meth:`wait` then misses nothing that comes after."""
+
+    def wait(self, ticket: int) -> None:
+        """Block until :meth:`notify` has been called since the ticket was taken; may raise to give up."""
+
+    def notify(self) -> None:
+        """Wake all who wait."""
+
+
+class ThreadWaiting:
+    """Waiting on a condition variable, for programs without an event loop.  It cannot be cancelled."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+
+    def ticket(self) -> int:
+        with self._changed:
+            return self._count
+
+    def wait(self, ticket: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._count != ticket)
+
+    def notify(self) -> None:
+        with self._changed:
+            self._count += 1
+            self._changed.notify_all()
+
+
 @attrs.define(eq=False)
-class _Buffer:
-    data: npt.NDArray[np.uint8]
+class _Buffer(Generic[Memory]):
+    memory: Memory
+    size: int
     entry: Entry
+    used: int = 0
+    """When it was given back last, in gifts since the pool was made."""
 
 
-class Lease:
+class Lease(Generic[Memory]):
     """A counted loan of pool memory.  Closing gives it back; closing again does nothing."""
 
-    def __init__(self, pool: HostPool, buffer: _Buffer) -> None:
+    def __init__(self, pool: Pool[Memory], buffer: _Buffer[Memory]) -> None:
         self._pool = pool
-        self._buffer: _Buffer | None = buffer
+        self._buffer: _Buffer[Memory] | None = buffer
 
-    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """The leased bytes seen as an array of ``shape`` and ``dtype``; contents are undefined at first."""
+    @property
+    def memory(self) -> Memory:
+        """The leased memory itself, at least as large as was asked for; contents are undefined at first."""
         if self._buffer is None:
             raise ValueError("the lease is closed")
-        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        return self._buffer.data[:nbytes].view(dtype).reshape(shape)
+        return self._buffer.memory
 
     def close(self) -> None:
         buffer, self._buffer = self._buffer, None
@@ -69,58 +114,159 @@ class Lease:
             self._pool._give_back(buffer)
 
 
-class HostPool:
-    """Lends host memory and keeps what comes back for the next asker.  Thread-safe."""
+class Pool(Generic[Memory]):
+    """Lends memory of one device and keeps what comes back for the next asker.  Thread-safe.
 
-    def __init__(self, ledger: Ledger, owner: str = "pool") -> None:
+    ``allocate(nbytes)`` makes memory or raises MemoryError; ``free(memory)`` lets it go.
+
+    Where the ledger's limit is reached, or the device has no more, idle buffers are freed, the largest first and of
+    those the least recently used.  If the limit leaves no room even so, the asker waits until memory is given back;
+    only what could never fit raises :class:`~rave_trio.errors.OutOfMemory`.  A device that has no more raises it at
+    once: who else uses it, and for how long, is not known.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        allocate: Callable[[int], Memory],
+        free: Callable[[Memory], None] = lambda memory: None,
+        *,
+        owner: str = "pool",
+        waiting: Waiting | None = None,
+    ) -> None:
         self._ledger = ledger
+        self._make = allocate
+        self._free = free
         self._owner = owner
+        self._waiting = waiting or ThreadWaiting()
         self._lock = threading.Lock()
-        self._idle: defaultdict[int, list[_Buffer]] = defaultdict(list)
-        self._hits = self._misses = self._leased = 0
+        self._idle: defaultdict[int, list[_Buffer[Memory]]] = defaultdict(list)
+        self._hits = self._misses = self._evictions = self._waits = self._leased = self._gifts = 0
         self._closed = False
-
-    def lease(self, nbytes: int) -> Lease:
-        """A loan of at least ``nbytes``, aligned to 64 bytes.  Raises MemoryError if the host has no more."""
-        size = bucket_size(nbytes)
-        with self._lock:
-            if self._closed:
-                raise ValueError("the pool is closed")
-            idle = self._idle[size]
-            buffer = idle.pop() if idle else None
-            if buffer is not None:
-                self._hits += 1
-                self._leased += 1
-        if buffer is None:
-            buffer = self._allocate(size)
-            with self._lock:
-                self._misses += 1
-                self._leased += 1
-        return Lease(self, buffer)
 
     def stats(self) -> PoolStats:
         with self._lock:
             idle = sum(size * len(buffers) for size, buffers in self._idle.items())
-            return PoolStats(self._hits, self._misses, self._leased, idle)
+            return PoolStats(self._hits, self._misses, self._evictions, self._waits, self._leased, idle)
 
     def close(self) -> None:
-        """Free what is idle now, and what is lent as it comes back."""
+        """Free what is idle now, and what is lent as it comes back.  Whoever waits is told that there will be none."""
         with self._lock:
             self._closed = True
+        self.trim()
+        self._waiting.notify()
+
+    def trim(self) -> None:
+        """Free what is idle."""
+        with self._lock:
             idle = [buffer for buffers in self._idle.values() for buffer in buffers]
             self._idle.clear()
         for buffer in idle:
-            buffer.entry.close()
+            self._discard(buffer)
 
-    def _allocate(self, size: int) -> _Buffer:
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        return _Buffer(raw[start : start + size], self._ledger.enter(self._owner, size))
+    def _obtain(self, nbytes: int) -> _Buffer[Memory]:
+        """A buffer that is lent from now on, by whatever it takes."""
+        size = bucket_size(nbytes)
+        if self._ledger.limit is not None and size > self._ledger.limit:
+            raise OutOfMemory(f"{size} bytes are more than the limit of {self._ledger.limit}")
+        waited = False
+        while True:
+            ticket = self._waiting.ticket()
+            buffer = self._take_idle(size) or self._allocate(size)
+            if buffer is not None:
+                return buffer
+            with self._lock:
+                alone = self._leased == 0
+                self._waits += not waited
+            if alone:
+                raise OutOfMemory(f"there is no room for {size} bytes under the limit of {self._ledger.limit}")
+            waited = True
+            self._waiting.wait(ticket)
 
-    def _give_back(self, buffer: _Buffer) -> None:
+    def _take_idle(self, size: int) -> _Buffer[Memory] | None:
+        with self._lock:
+            if self._closed:
+                raise ValueError("the pool is closed")
+            idle = self._idle[size]
+            if not idle:
+                return None
+            self._hits += 1
+            self._leased += 1
+            return idle.pop()
+
+    def _allocate(self, size: int) -> _Buffer[Memory] | None:
+        """A new buffer, for which idle ones may have to go; None if the ledger's limit leaves no room even so."""
+        while True:
+            entry = self._ledger.try_enter(self._owner, size)
+            if entry is None:
+                if self._evict_one():
+                    continue
+                return None
+            try:
+                memory = self._make(size)
+            except MemoryError as error:
+                entry.close()
+                if self._evict_one():
+                    continue
+                raise OutOfMemory(f"{size} bytes cannot be allocated for {self._owner}") from error
+            except BaseException:
+                entry.close()
+                raise
+            with self._lock:
+                self._misses += 1
+                self._leased += 1
+            return _Buffer(memory, size, entry)
+
+    def _evict_one(self) -> bool:
+        """Free one idle buffer, the largest, and of those the least recently used; whether there was one."""
+        with self._lock:
+            largest = max((size for size, buffers in self._idle.items() if buffers), default=None)
+            if largest is None:
+                return False
+            buffer = min(self._idle[largest], key=lambda b: b.used)
+            self._idle[largest].remove(buffer)
+            self._evictions += 1
+        self._discard(buffer)
+        return True
+
+    def _give_back(self, buffer: _Buffer[Memory]) -> None:
         with self._lock:
             self._leased -= 1
-            if not self._closed:
-                self._idle[buffer.data.nbytes].append(buffer)
-                return
+            self._gifts += 1
+            buffer.used = self._gifts
+            keep = not self._closed
+            if keep:
+                self._idle[buffer.size].append(buffer)
+        if not keep:
+            self._discard(buffer)
+        self._waiting.notify()
+
+    def _discard(self, buffer: _Buffer[Memory]) -> None:
+        self._free(buffer.memory)
         buffer.entry.close()
+
+
+class HostLease(Lease[npt.NDArray[np.uint8]]):
+    """A loan of host memory."""
+
+    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """The leased bytes seen as an array of ``shape`` and ``dtype``; contents are undefined at first."""
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        return self.memory[:nbytes].view(dtype).reshape(shape)
+
+
+class HostPool(Pool[npt.NDArray[np.uint8]]):
+    """Lends host memory, aligned to 64 bytes."""
+
+    def __init__(self, ledger: Ledger, owner: str = "pool", *, waiting: Waiting | None = None) -> None:
+        super().__init__(ledger, _host_memory, owner=owner, waiting=waiting)
+
+    def lease(self, nbytes: int) -> HostLease:
+        """A loan of at least ``nbytes``.  Blocks while others hold too much; raises OutOfMemory if it could never be."""
+        return HostLease(self, self._obtain(nbytes))
+
+
+def _host_memory(nbytes: int) -> npt.NDArray[np.uint8]:
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]
