@@ -262,7 +262,7 @@ class HostPool(Pool[npt.NDArray[np.uint8]]):
         super().__init__(ledger, _host_memory, owner=owner, waiting=waiting)
 
     def lease(self, nbytes: int) -> HostLease:
-        """A loan of at least ``nbytes``.  Blocks while others hold too much; raises OutOfMemory if it could never be."""
+        """A loan of at least ``nbytes``.  Blocks while others hold too much; raises OutOfMemory if it cannot be."""
         return HostLease(self, self._obtain(nbytes))
 
 

@@ -13,8 +13,8 @@ import trio.lowlevel
 class TrioWaiting:
     """Lets worker threads of the run in which it is made wait for one another (see ``rave_trio.memory.Waiting``).
 
-    :meth:`wait` is for threads started by ``trio.to_thread``; if the task that started one is cancelled, its wait raises
-    ``trio.Cancelled``.
+    :meth:`wait` is for threads started by ``trio.to_thread``; if the task that started one is cancelled, its wait
+    raises ``trio.Cancelled``.
     """
 
     def __init__(self) -> None:
