@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 import pytest
 
+import rave_trio
+from rave_trio import errors
 from rave_trio import plan as planning
 from rave_trio.devices import CpuDevice
 from rave_trio.options import UpscaleOptions
@@ -75,3 +79,56 @@ def test_alpha_is_refused(clip, tmp_path):
 def test_a_host_that_is_too_small_is_said_so(plan_for):
     assert any("GB may be needed" in note for note in plan_for(memory=32 << 20).notes)
     assert plan_for().notes == ()
+
+
+def test_a_memory_limit_is_kept_by_giving_up_streams_then_tiles(plan_for):
+    free = plan_for()
+    assert free.as_dict()["memory_limit"] is None
+    tight = plan_for(vram_limit=free.memory - 1)
+    assert tight.memory < free.memory
+    assert tight.streams < free.streams
+    assert tight.geometry == free.geometry
+
+
+def test_a_limit_that_is_too_small_is_refused_with_the_smallest_that_would_do(plan_for):
+    with pytest.raises(errors.OutOfMemory, match="needs at least") as caught:
+        plan_for(vram_limit="10MB")
+    enough = re.search(r"--vram-limit (\d+MiB)", caught.value.remedy)[1]
+    plan = plan_for(vram_limit=enough)
+    assert plan.memory <= plan.options.vram_limit
+    with pytest.raises(errors.OutOfMemory):
+        plan_for(vram_limit=plan.memory - 1)
+
+
+def test_a_run_stays_within_its_limit_and_gives_the_same_picture(clip, tmp_path, reading):
+    source = clip(frames=6, width=160, height=96)
+    free = rave_trio.upscale_sync(source, tmp_path / "free.mkv", codec="ffv1", precision="fp32")
+    with pytest.raises(errors.OutOfMemory) as caught:
+        rave_trio.upscale_sync(source, tmp_path / "x.mkv", codec="ffv1", precision="fp32", vram_limit="1MiB")
+    least = re.search(r"--vram-limit (\d+MiB)", caught.value.remedy)[1]
+    tight = rave_trio.upscale_sync(source, tmp_path / "tight.mkv", codec="ffv1", precision="fp32", vram_limit=least)
+    assert tight.ledger.limit is not None
+    assert tight.ledger.peak <= tight.ledger.limit
+    assert tight.ledger.current == free.ledger.current == 0
+    for a, b in zip(reading.frames(tmp_path / "free.mkv"), reading.frames(tmp_path / "tight.mkv"), strict=True):
+        assert abs(a.astype(int) - b.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"),
+    [("2GiB", 2 << 30), ("800MB", 800_000_000), ("1.5 GiB", 3 << 29), ("512k", 512_000), ("4096", 4096), (4096, 4096)],
+)
+def test_amounts_of_memory_are_understood(text, nbytes):
+    assert rave_trio.UpscaleOptions("a", "b", vram_limit=text).vram_limit == nbytes
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "0", "2TiB", "GiB", 0.5])
+def test_what_is_no_amount_of_memory_is_a_usage_error(text):
+    with pytest.raises(errors.UsageError, match="no amount of memory"):
+        rave_trio.UpscaleOptions("a", "b", vram_limit=text)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "soon"])
+def test_a_stall_timeout_is_a_positive_number(seconds):
+    with pytest.raises(errors.UsageError, match="stall_timeout"):
+        rave_trio.UpscaleOptions("a", "b", stall_timeout=seconds)

@@ -246,6 +246,13 @@ class StageCrashed(EngineError):
     code, exit_code, kind = 700, 51, "stage_crashed"
 
 
+class Stalled(EngineError):
+    """A native call did not return.  Its thread, and what that holds, was left behind."""
+
+    code, exit_code, kind = 702, 52, "stalled"
+    default_remedy = "run it again; --stall-timeout gives slow machines more time"
+
+
 class Stopped(RaveError):
     """The run was stopped by a signal or by :meth:`rave_trio.Stop.request` before all frames were done."""
 

@@ -29,7 +29,7 @@ from rave_trio.media.images import ImageEncoder, publish_images
 from rave_trio.media.parts import Part, PartEncoder, PartsFolder
 from rave_trio.media.publish import Publication, publish
 from rave_trio.media.sequence import ImageSequence
-from rave_trio.memory import HostPool, Ledger
+from rave_trio.memory import HostPool, Ledger, Waiting
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
 from rave_trio.plan import EnginePlan, make_plan, partial_path
@@ -135,16 +135,18 @@ async def _run(
     log.info("plan: %s", plan.as_dict())
     if on_plan is not None:
         on_plan(plan)
-    ledger = Ledger()
-    pipeline = UpscalePipeline(plan.pipeline)
+    ledger, waiting = Ledger(plan.options.vram_limit), Waiting()
+    pipeline = UpscalePipeline(plan.pipeline, waiting)
     run = _Run(plan, pipeline, stop, on_progress)
-    pool = HostPool(ledger)
+    pool = HostPool(ledger, waiting=waiting)
     async with contextlib.AsyncExitStack() as held:
         held.callback(pool.close)
+        held.callback(ledger.enter("network, estimated", plan.network).close)
         parts = await _hold(held, PartsFolder, options.output)
-        decoder = await _hold(held, _make_decoder, plan)
-        backend = await _hold(held, _make_backend, plan, model, pool)
-        encoder = await _hold(held, _make_encoder, plan, parts)
+        # What a call that was left behind still uses is not closed: it would be pulled away from under it.
+        decoder = await _hold(held, _make_decoder, plan, unless=lambda: "decode" in pipeline.abandoned)
+        backend = await _hold(held, _make_backend, plan, model, pool, unless=lambda: "inference" in pipeline.abandoned)
+        encoder = await _hold(held, _make_encoder, plan, parts, unless=lambda: "encode" in pipeline.abandoned)
 
         async def work() -> Part:
             return await run.produce(decoder, backend, encoder, parts, pool)
@@ -329,11 +331,18 @@ def _make_backend(plan: EnginePlan, model: Model, pool: HostPool) -> OpenVinoBac
     )
 
 
-async def _hold(held: contextlib.AsyncExitStack, make: Callable[[Unpack[Args]], C], *args: *Args) -> C:
-    """Make something in a worker thread; it is closed in one, whatever happens, when the stack unwinds."""
+async def _hold(
+    held: contextlib.AsyncExitStack,
+    make: Callable[[Unpack[Args]], C],
+    *args: *Args,
+    unless: Callable[[], bool] = lambda: False,
+) -> C:
+    """Make something in a worker thread; it is closed in one, whatever else happens, when the stack unwinds."""
     made = await trio.to_thread.run_sync(make, *args)
 
     async def close() -> None:
+        if unless():
+            return
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(made.close)
 

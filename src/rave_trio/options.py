@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,6 +53,25 @@ def _as_rate(value: Fraction | float | str | None) -> Fraction | None:
     return rate
 
 
+def _positive_number(_job: object, field: attrs.Attribute[float], value: float) -> None:
+    if not isinstance(value, int | float) or not value > 0:
+        raise UsageError(f"{field.name} must be above 0, not {value!r}")
+
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def _as_bytes(value: int | str | None) -> int | None:
+    """Bytes from a number, or from text such as ``2GiB``, ``1.5 GB`` or ``800M``."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg]?i?)b?\s*", str(value).lower())
+    nbytes = int(float(match[1]) * UNITS[match[2]]) if match and match[2] in UNITS else 0
+    if nbytes < 1:
+        raise UsageError(f"{value!r} is no amount of memory", remedy="give one such as 2GiB or 800MB")
+    return nbytes
+
+
 def _as_path(value: str | Path) -> Path:
     return Path(value)
 
@@ -69,6 +89,9 @@ class UpscaleOptions:
     nearest to the input's; ``background`` is the colour that transparent pictures are laid on, as ``black``, ``white``,
     ``grey`` or ``#rrggbb``; ``deinterlace`` is auto, off or bwdif; ``strict`` makes damage in the input an error;
     ``drop_unsupported`` leaves out what the container cannot hold.
+
+    ``vram_limit`` bounds the device's memory, on the CPU that of the frames and the network, in bytes or as ``2GiB``;
+    ``stall_timeout`` is how many seconds a native call may take before it is given up.
     """
 
     input: Path = attrs.field(converter=_as_path)
@@ -89,3 +112,5 @@ class UpscaleOptions:
     deinterlace: str = attrs.field(default="auto", validator=_known_deinterlacing)
     strict: bool = False
     drop_unsupported: bool = False
+    vram_limit: int | None = attrs.field(default=None, converter=_as_bytes)
+    stall_timeout: float = attrs.field(default=60.0, validator=_positive_number)

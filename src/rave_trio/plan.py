@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rave_trio.color import HD_LINES, range_of
 from rave_trio.devices import CpuDevice, detect_cpu
 from rave_trio.frames import UNSPECIFIED, ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
-from rave_trio.inference.model import Geometry, ModelMetadata
+from rave_trio.inference.model import Geometry, ModelLoad, ModelMetadata
 from rave_trio.inference.openvino_backend import depth_for
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.openvino_runtime import choose_precision
@@ -38,6 +39,7 @@ from rave_trio.media.hdr import encoder_params
 from rave_trio.media.probe import MediaInfo, probe
 from rave_trio.media.sequence import ImageSequence
 from rave_trio.media.tags import lost_tags
+from rave_trio.memory.pool import bucket_size
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import PipelineConfig
 
@@ -51,6 +53,8 @@ FEW_CORES = 8
 """Below this many cores there are as many streams as halves of them, two at least; above, one for every four."""
 
 SMALLEST_TILE = 128
+
+SHORTEST_CHANNELS = {"decoded_capacity": 1, "preprocessed_capacity": 1, "upscaled_capacity": 1}
 
 RGB, BT709, BT601 = 0, 1, 6
 """Code points of H.273 for matrix coefficients."""
@@ -79,6 +83,8 @@ class EnginePlan:
     encoder: EncoderSettings
     pipeline: PipelineConfig
     memory: int
+    """All that may be held at once; ``network`` is the part of weights and activations, as estimated."""
+    network: int
     flops: int
     notes: tuple[str, ...]
 
@@ -118,6 +124,7 @@ class EnginePlan:
             "threads": self.threads,
             "channels": attrs.asdict(self.pipeline),
             "memory_bytes": self.memory,
+            "memory_limit": self.options.vram_limit,
             "flops_per_frame": self.flops,
             "notes": list(self.notes),
         }
@@ -146,7 +153,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
     notes = [*_media_notes(media, options), *(c.note for c in carriage if c.note), *_label_notes(carriage, container)]
     notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, model.metadata)]
     fit = _fit(options, model, source, encoder.surface, precision, device)
-    notes += _fit_notes(fit, model.metadata, device)
+    notes += _fit_notes(fit, model.metadata, device, options.vram_limit)
     plan = EnginePlan(
         options=options,
         media=media,
@@ -162,6 +169,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         encoder=encoder,
         pipeline=fit.pipeline,
         memory=fit.memory,
+        network=fit.network,
         flops=fit.flops,
         notes=tuple(notes),
     )
@@ -230,8 +238,15 @@ class _Fit:
     geometry: Geometry
     streams: int
     pipeline: PipelineConfig
-    memory: int
+    network: int
+    """Bytes of the weights and of all streams' activations."""
+    frames: int
+    """Bytes of all frames that can exist at once."""
     flops: int
+
+    @property
+    def memory(self) -> int:
+        return self.network + self.frames
 
 
 def _fit(
@@ -242,36 +257,67 @@ def _fit(
     precision: str,
     device: CpuDevice,
 ) -> _Fit:
-    """The largest tiles and most streams whose memory fits: streams are given up before tiles are made smaller."""
-    pipeline = PipelineConfig()
-    budget = _budget(device)
+    """The first arrangement whose memory fits.
+
+    Streams are given up before tiles are made smaller, and tiles before the channels are.  Raises OutOfMemory if the
+    limit that was set is too small for any; without one, the smallest arrangement is tried.
+    """
+    budget = _budget(device) if options.vram_limit is None else options.vram_limit
+    smallest = None
+    for fit in _arrangements(options, model, source, target, precision, device):
+        if fit.memory <= budget:
+            return fit
+        smallest = fit if smallest is None or fit.memory < smallest.memory else smallest
+    assert smallest is not None
+    if options.vram_limit is not None:
+        raise errors.OutOfMemory(
+            f"this needs at least {_mebibytes(smallest.memory)}, more than the limit of {_mebibytes(budget)}",
+            remedy=f"use --vram-limit {_mebibytes(smallest.memory)}, or a smaller --tile",
+        )
+    return smallest
+
+
+def _arrangements(
+    options: UpscaleOptions,
+    model: Model,
+    source: SurfaceDescriptor,
+    target: SurfaceDescriptor,
+    precision: str,
+    device: CpuDevice,
+) -> Iterator[_Fit]:
+    """All that is worth trying, the best first."""
     most = max(2, device.cores // 2) if device.cores < FEW_CORES else device.cores // 4
     most = min(most, device.cores)
+    pipeline = PipelineConfig(stall_timeout=options.stall_timeout)
     tile = options.tile
     while True:
         geometry = model.geometry(source.height, source.width, tile, seamless=options.tile is not None)
         load = model.load(geometry, precision)
-        streams = most
-        while True:
-            memory = (
-                load.weight_bytes
-                + (streams + 1) * load.activation_bytes
-                + _frame_memory(source, target, pipeline, depth_for(geometry, streams))
-            )
-            if memory <= budget or streams == 1:
-                break
-            streams -= 1
+
+        def fit(streams: int, pipeline: PipelineConfig, geometry: Geometry = geometry, load: ModelLoad = load) -> _Fit:
+            network = load.weight_bytes + (streams + 1) * load.activation_bytes
+            frames = _frame_memory(source, target, pipeline, depth_for(geometry, streams))
+            return _Fit(geometry, streams, pipeline, network, frames, load.flops * geometry.tiles)
+
+        yield from (fit(streams, pipeline) for streams in range(most, 0, -1))
         smaller = max(geometry.tile_height, geometry.tile_width) // 2
-        if memory <= budget or options.tile or model.metadata.height or smaller < SMALLEST_TILE:
-            return _Fit(geometry, streams, pipeline, memory, load.flops * geometry.tiles)
+        if options.tile or model.metadata.height or smaller < SMALLEST_TILE:
+            if options.vram_limit is not None:
+                yield fit(1, attrs.evolve(pipeline, **SHORTEST_CHANNELS))
+            return
         tile = smaller
+
+
+def _mebibytes(nbytes: int) -> str:
+    """In whole MiB, rounded up, as the limit is given."""
+    return f"{-(-nbytes // 2**20)}MiB"
 
 
 def _budget(device: CpuDevice) -> int:
     return int(device.memory_bytes * MEMORY_SHARE)
 
 
-def _fit_notes(fit: _Fit, model: ModelMetadata, device: CpuDevice) -> list[str]:
+def _fit_notes(fit: _Fit, model: ModelMetadata, device: CpuDevice, limit: int | None) -> list[str]:
     notes = []
     geometry = fit.geometry
     if not geometry.seamless:
@@ -279,7 +325,7 @@ def _fit_notes(fit: _Fit, model: ModelMetadata, device: CpuDevice) -> list[str]:
         notes.append(
             f"{model.name} looks {reach} far, its tiles overlap by {geometry.overlap}: faint seams are possible"
         )
-    if fit.memory > _budget(device):
+    if limit is None and fit.memory > _budget(device):
         needed, there = fit.memory / 1e9, device.memory_bytes / 1e9
         notes.append(f"about {needed:.1f} GB may be needed, more than half of the {there:.1f} GB here")
     return notes
@@ -287,7 +333,7 @@ def _fit_notes(fit: _Fit, model: ModelMetadata, device: CpuDevice) -> list[str]:
 
 def _frame_memory(source: SurfaceDescriptor, target: SurfaceDescriptor, pipeline: PipelineConfig, depth: int) -> int:
     """Bytes of all frames that can exist at once: in the channels, in the stages' hands, and in the encoder."""
-    tensor_in, tensor_out = (12 * s.width * s.height for s in (source, target))
+    tensor_in, tensor_out = (bucket_size(12 * s.width * s.height) for s in (source, target))
     return (
         (pipeline.decoded_capacity + 2) * _surface_bytes(source)
         + (pipeline.preprocessed_capacity + depth + 1) * tensor_in

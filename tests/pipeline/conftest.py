@@ -19,7 +19,7 @@ import trio
 import trio.testing
 
 from rave_trio.frames import Frame, PixelFormat, Surface, SurfaceDescriptor, Tensor
-from rave_trio.memory import HostPool, Lease, Ledger
+from rave_trio.memory import HostPool, Lease, Ledger, Waiting
 from rave_trio.pipeline import PipelineConfig, PipelineMetrics, Stop, UpscalePipeline, run_stoppable
 
 PATIENCE = 10.0
@@ -189,6 +189,21 @@ class FakeEncoder(Scripted):
             self.finished = True
 
 
+class TellingWaiting(Waiting):
+    """Tells when a thread begins to wait for memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = threading.Event()
+
+    def wait(self, ticket: int) -> None:
+        self._began.set()
+        super().wait(ticket)
+
+    async def began(self) -> None:
+        assert await trio.to_thread.run_sync(self._began.wait, PATIENCE)
+
+
 class Run:
     """A run in the background: how it ended, once it has."""
 
@@ -207,9 +222,12 @@ class Rig:
         self.lock = threading.Lock()
         self.held = 0
         self.patience = PATIENCE
+        self.excused = 0
+        """Pictures that an abandoned call may keep."""
         self.config = PipelineConfig()
         self.ledger = Ledger()
-        self.pool = HostPool(self.ledger)
+        self.waiting = TellingWaiting()
+        self.pool = HostPool(self.ledger, waiting=self.waiting)
         self.decoder = FakeDecoder(self)
         self.to_tensor = FakeToTensor(self)
         self.backend = FakeBackend(self)
@@ -239,7 +257,7 @@ class Rig:
         return Tensor(array, lease)
 
     async def run(self, *, stop: Stop | None = None, pipeline: UpscalePipeline | None = None) -> PipelineMetrics:
-        pipeline = pipeline or UpscalePipeline(self.config)
+        pipeline = pipeline or UpscalePipeline(self.config, self.waiting)
         with trio.fail_after(self.patience):
             return await pipeline.run(
                 self.decoder, self.to_tensor, self.backend, self.to_surface, self.encoder, stop=stop
@@ -251,7 +269,7 @@ class Rig:
 
         With ``stop``, the way a job does it, unless ``stoppable`` is false: then a cancellation is a hard one.
         """
-        run = Run(UpscalePipeline(self.config))
+        run = Run(UpscalePipeline(self.config, self.waiting))
 
         async def work() -> PipelineMetrics:
             return await self.run(stop=stop, pipeline=run.pipeline)
@@ -278,6 +296,14 @@ class Rig:
             for gate in part.gates.values():
                 gate.open()
 
+    async def left_behind(self, gate: Gate, run: Run) -> None:
+        """The run has ended without the call that is held; let that go on, and account for what only it holds."""
+        assert run.ended
+        self.excused = 2 + self.backend.depth  # the stuck call's frame and result, and what is under way in a backend
+        gate.open()
+        while trio.testing.active_thread_count():
+            await trio.testing.wait_all_tasks_blocked(cushion=0.001)
+
     async def settled(self) -> None:
         """Wait until nothing moves any more: all tasks wait, and all worker threads are held at gates."""
         while True:
@@ -295,9 +321,10 @@ def rig() -> Iterator[Rig]:
         rig = Rig()
         yield rig
         assert rig.held == 0, "a thread is still held"
-        assert rig.pool.stats().leased == 0, "a picture was left open"
+        assert rig.pool.stats().leased <= rig.excused, "a picture was left open"
         rig.pool.close()
-        assert rig.ledger.stats().current == 0
-        assert rig.backend.calls["submit"] == 0 or rig.backend.calls["close"] >= 1
+        if not rig.excused:
+            assert rig.ledger.stats().current == 0
+            assert rig.backend.calls["submit"] == 0 or rig.backend.calls["close"] >= 1
     finally:
         gc.enable()

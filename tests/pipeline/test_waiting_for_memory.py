@@ -1,76 +1,61 @@
-"""Memory that is not there is waited for in the Trio way: others go on, and a cancellation ends the wait."""
+"""A call that waits for memory waits in its own thread, and a run that ends ends the wait."""
 
 from __future__ import annotations
 
+import threading
+
 import pytest
-import trio
-import trio.from_thread
-from trio.testing import wait_all_tasks_blocked
 
-from rave_trio.memory import HostPool, Ledger
+from rave_trio import errors
+from rave_trio.memory import Interrupted, Waiting
 from rave_trio.memory.pool import SMALLEST
-from rave_trio.pipeline import TrioWaiting
+from rave_trio.pipeline import PipelineConfig, Stop
 
 
-class Told(TrioWaiting):
-    """Tells when somebody begins to wait."""
+def test_an_interrupted_wait_ends_and_so_do_all_later_ones():
+    waiting = Waiting()
+    ended = []
 
-    def __init__(self):
-        super().__init__()
-        self.began = trio.Event()
+    def wait():
+        with pytest.raises(Interrupted):
+            waiting.wait(waiting.ticket())
+        ended.append(True)
 
-    def wait(self, ticket):
-        trio.from_thread.run_sync(self.began.set)
-        super().wait(ticket)
-
-
-async def test_a_worker_thread_waits_until_memory_is_given_back():
-    waiting = Told()
-    pool = HostPool(Ledger(SMALLEST), waiting=waiting)
-    lent = pool.lease(1)
-    got = []
-
-    async def ask():
-        got.append(await trio.to_thread.run_sync(pool.lease, 1))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask)
-        await waiting.began.wait()
-        await wait_all_tasks_blocked()
-        assert not got
-        lent.close()
-    assert len(got) == 1
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiting.interrupt()
+    thread.join()
+    with pytest.raises(Interrupted):
+        waiting.wait(waiting.ticket())
+    assert ended
 
 
-async def test_a_cancellation_ends_the_wait_and_leaves_nothing_behind():
-    ledger, waiting = Ledger(SMALLEST), Told()
-    pool = HostPool(ledger, waiting=waiting)
-    lent = pool.lease(1)
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, pool.lease, 1)
-            await waiting.began.wait()
-            scope.cancel()
-    assert scope.cancelled_caught
-    assert pool.stats().leased == 1
+async def test_a_run_that_is_cancelled_while_a_stage_waits_for_memory_ends(rig):
+    rig.ledger.limit = SMALLEST
+    lent = rig.pool.lease(1)
+    async with rig.running(stop=Stop(), stoppable=False) as run:
+        await rig.waiting.began()
+        run.scope.cancel()
+    assert run.ended
+    assert run.error is None
     lent.close()
-    pool.close()
-    assert ledger.stats().current == 0
 
 
-async def test_memory_given_back_between_looking_and_waiting_is_not_missed():
-    waiting = TrioWaiting()
-    ticket = waiting.ticket()
-    waiting.notify()
-    with trio.fail_after(5):
-        await trio.to_thread.run_sync(waiting.wait, ticket)
+async def test_an_error_elsewhere_ends_a_wait_for_memory_and_is_the_one_that_is_raised(rig):
+    """The backend holds all memory there is when it fails; who waits for some must not keep the run from ending."""
+    rig.ledger.limit = 6 * SMALLEST
+    rig.backend.fail("submit 0", errors.InferenceError("the device fell over"))
+    lent = [rig.pool.lease(1) for _ in range(3)]
+    with pytest.raises(errors.InferenceError, match="fell over") as caught:
+        await rig.run()
+    assert caught.value.stage == "inference"
+    for lease in lent:
+        lease.close()
 
 
-def test_memory_may_be_given_back_after_the_run():
-    async def run():
-        return HostPool(Ledger(), waiting=TrioWaiting()).lease(1)
-
-    lease = trio.run(run)
-    lease.close()
-    with pytest.raises(ValueError, match="closed"):
-        lease.array((1,), "u1")
+async def test_a_run_in_little_memory_takes_turns(rig):
+    rig.config = PipelineConfig(decoded_capacity=1, preprocessed_capacity=1, upscaled_capacity=1)
+    rig.ledger.limit = 12 * SMALLEST
+    metrics = await rig.run()
+    assert metrics.frames_encoded == rig.decoder.total
+    assert rig.ledger.stats().peak <= 12 * SMALLEST

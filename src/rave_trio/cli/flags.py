@@ -92,6 +92,12 @@ class JobFlags:
     tile: int | None = None
     """Cut frames into tiles of at most this many pixels a side; by default only where memory asks for it."""
 
+    vram_limit: str | None = None
+    """Use at most this much memory for frames and network, as 2GiB or 800MB; by default half of what is there."""
+
+    stall_timeout: float = 60.0
+    """Seconds after which a native call that does not return ends the run."""
+
     video_stream: int | None = None
     """Upscale this stream, by its number in rave-trio probe; default the best one.  Others are copied."""
 

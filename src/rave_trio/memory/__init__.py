@@ -1,17 +1,17 @@
 """Accounted memory: a ledger of bytes by owner, and a pool of reusable buffers that lends against it."""
 
 from rave_trio.memory.ledger import Entry, Ledger, LedgerStats
-from rave_trio.memory.pool import HostLease, HostPool, Lease, Pool, PoolStats, ThreadWaiting, Waiting
+from rave_trio.memory.pool import HostLease, HostPool, Interrupted, Lease, Pool, PoolStats, Waiting
 
 __all__ = [
     "Entry",
     "HostLease",
     "HostPool",
+    "Interrupted",
     "Lease",
     "Ledger",
     "LedgerStats",
     "Pool",
     "PoolStats",
-    "ThreadWaiting",
     "Waiting",
 ]

@@ -6,7 +6,7 @@ import math
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 import numpy as np
@@ -51,37 +51,43 @@ class PoolStats:
         return self.hits / asked if asked else 0.0
 
 
-class Waiting(Protocol):
-    """How an asker waits until memory is given back, and is told.  Both are called from any thread, never locked."""
-
-    def ticket(self) -> int:
-        """A number that is to be taken before looking for memory; :meth:`wait` then misses nothing that comes after."""
-
-    def wait(self, ticket: int) -> None:
-        """Block until :meth:`notify` has been called since the ticket was taken; may raise to give up."""
-
-    def notify(self) -> None:
-        """Wake all who wait."""
+class Interrupted(BaseException):
+    """Raised in a thread that waits for memory when there is no point in waiting any more: the run is ending."""
 
 
-class ThreadWaiting:
-    """Waiting on a condition variable, for programs without an event loop.  It cannot be cancelled."""
+class Waiting:
+    """Where threads wait until memory is given back.  Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._count = 0
+        self._over = False
 
     def ticket(self) -> int:
+        """A number that is to be taken before looking for memory; :meth:`wait` then misses nothing that comes after."""
         with self._changed:
             return self._count
 
     def wait(self, ticket: int) -> None:
+        """Block until :meth:`notify` has been called since the ticket was taken.
+
+        Raises :class:`Interrupted` once :meth:`interrupt` has been called.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._count != ticket)
+            self._changed.wait_for(lambda: self._over or self._count != ticket)
+            if self._over:
+                raise Interrupted
 
     def notify(self) -> None:
+        """Wake all who wait: there may be room now."""
         with self._changed:
             self._count += 1
+            self._changed.notify_all()
+
+    def interrupt(self) -> None:
+        """End all waiting, now and in the future."""
+        with self._changed:
+            self._over = True
             self._changed.notify_all()
 
 
@@ -138,7 +144,7 @@ class Pool(Generic[Memory]):
         self._make = allocate
         self._free = free
         self._owner = owner
-        self._waiting = waiting or ThreadWaiting()
+        self._waiting = waiting or Waiting()
         self._lock = threading.Lock()
         self._idle: defaultdict[int, list[_Buffer[Memory]]] = defaultdict(list)
         self._hits = self._misses = self._evictions = self._waits = self._leased = self._gifts = 0

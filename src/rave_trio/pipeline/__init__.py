@@ -8,7 +8,6 @@ from rave_trio.pipeline.pipeline import PipelineConfig, UpscalePipeline
 from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder
 from rave_trio.pipeline.stop import Stop, run_stoppable
 from rave_trio.pipeline.tasks import alongside
-from rave_trio.pipeline.waiting import TrioWaiting
 
 __all__ = [
     "Backend",
@@ -20,7 +19,6 @@ __all__ = [
     "PipelineMetrics",
     "StageMetrics",
     "Stop",
-    "TrioWaiting",
     "UpscalePipeline",
     "alongside",
     "run_stoppable",

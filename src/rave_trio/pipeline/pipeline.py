@@ -10,9 +10,10 @@ Note: Ctrl-C in a program that leaves SIGINT to Python
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
@@ -21,8 +22,9 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from rave_trio.errors import FrameCountMismatch, RaveError, StageCrashed
+from rave_trio.errors import FrameCountMismatch, RaveError, StageCrashed, Stalled
 from rave_trio.frames import Frame
+from rave_trio.memory import Interrupted, Waiting
 from rave_trio.pipeline.channels import FrameChannel
 from rave_trio.pipeline.metrics import STAGES, ChannelMetrics, PipelineMetrics, StageMeter
 from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder
@@ -34,21 +36,26 @@ T = TypeVar("T")
 
 @attrs.frozen
 class PipelineConfig:
-    """Capacities, in frames, of the channels after decode, preprocess and inference."""
+    """Capacities, in frames, of the channels after decode, preprocess and inference, and patience."""
 
     decoded_capacity: int = attrs.field(default=4, validator=attrs.validators.ge(1))
     preprocessed_capacity: int = attrs.field(default=2, validator=attrs.validators.ge(1))
     upscaled_capacity: int = attrs.field(default=4, validator=attrs.validators.ge(1))
+    stall_timeout: float = attrs.field(default=math.inf, validator=attrs.validators.gt(0))
+    """Seconds after which a call that has not returned is taken to be stuck."""
 
 
 class _Stage:
     """One stage's task state: its meter, its limiter, and the frame it works on."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, stall_timeout: float) -> None:
         self.name = name
         self.meter = StageMeter(name)
         self.limiter = trio.CapacityLimiter(1)
         self.frame: int | None = None
+        self.abandoned = False
+        """Whether a call was left behind; what it uses must not be touched any more."""
+        self._stall_timeout = stall_timeout
 
     @contextmanager
     def located(self) -> Iterator[None]:
@@ -67,16 +74,28 @@ class _Stage:
         """Run a blocking call on a worker thread, timed.
 
         The call's result always arrives, even if the task is cancelled meanwhile: no frame is lost on the way back.
+        Only a call that does not return in time is left behind, and ends the run.
         """
-        with self.meter.time("busy"):
-            return await trio.to_thread.run_sync(call, limiter=self.limiter)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with self.meter.time("busy"), trio.CancelScope(shield=True) as scope:
+            scope.deadline = trio.current_time() + self._stall_timeout
+            try:
+                return await trio.to_thread.run_sync(call, limiter=self.limiter, abandon_on_cancel=True)
+            except Interrupted:  # it waited for memory when the run was cancelled
+                scope.shield = False
+                await trio.lowlevel.checkpoint_if_cancelled()
+                raise
+        self.abandoned = True
+        place = "" if self.frame is None else f" on frame {self.frame}"
+        raise Stalled(f"{self.name} did not return within {self._stall_timeout:g} s{place}; its thread was left behind")
 
     async def work_on(self, frame: Frame, call: Callable[[Frame], T]) -> T:
         """Work on a frame that is ours until the call has taken it; close it if the call fails or never starts."""
         try:
             return await self.work(lambda: call(frame))
         except BaseException:
-            frame.close()
+            if not self.abandoned:
+                frame.close()
             raise
 
     async def take(self, channel: FrameChannel) -> Frame | None:
@@ -111,12 +130,14 @@ class UpscalePipeline:
     """Moves frames from a decoder through converters and a backend into an encoder.
 
     The four objects are borrowed: the pipeline closes the backend, for the frames in it, and no other.  One pipeline
-    serves one run.
+    serves one run.  ``waiting`` is where the stages' calls wait for memory: a run that ends, ends it.
     """
 
-    def __init__(self, config: PipelineConfig | None = None) -> None:
+    def __init__(self, config: PipelineConfig | None = None, waiting: Waiting | None = None) -> None:
         config = config or PipelineConfig()
-        self._decode, self._preprocess, self._inference, self._encode = map(_Stage, STAGES)
+        self._waiting = waiting or Waiting()
+        stages = (_Stage(name, config.stall_timeout) for name in STAGES)
+        self._decode, self._preprocess, self._inference, self._encode = stages
         self._decoded = FrameChannel("decoded", config.decoded_capacity)
         self._preprocessed = FrameChannel("preprocessed", config.preprocessed_capacity)
         self._upscaled = FrameChannel("upscaled", config.upscaled_capacity)
@@ -175,15 +196,33 @@ class UpscalePipeline:
         try:
             with bare():
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._decode_loop, decoder, stop)
-                    nursery.start_soon(self._preprocess_loop, to_tensor)
-                    nursery.start_soon(self._inference_loop, backend, to_surface, nursery)
-                    nursery.start_soon(self._encode_loop, encoder, stop)
+                    nursery.start_soon(self._to_its_end, self._decode_loop(decoder, stop))
+                    nursery.start_soon(self._to_its_end, self._preprocess_loop(to_tensor))
+                    nursery.start_soon(self._to_its_end, self._inference_loop(backend, to_surface, nursery))
+                    nursery.start_soon(self._to_its_end, self._encode_loop(encoder, stop))
         finally:
             for channel in (self._decoded, self._preprocessed, self._upscaled):
                 channel.finish_receiving()
             self._finished = time.perf_counter()
         self.metrics.validate()
+
+    @property
+    def abandoned(self) -> frozenset[str]:
+        """The stages whose call was left behind: what they were given must not be used or closed any more."""
+        stages = (self._decode, self._preprocess, self._inference, self._encode)
+        return frozenset(stage.name for stage in stages if stage.abandoned)
+
+    @enable_ki_protection
+    async def _to_its_end(self, loop: Coroutine[None, None, None]) -> None:
+        """Run a stage's loop; if it does not end well, nobody waits for memory any more, so the others end too.
+
+        The encoder's loop never waits for memory, so a cancellation always reaches one.
+        """
+        try:
+            await loop
+        except BaseException:
+            self._waiting.interrupt()
+            raise
 
     @enable_ki_protection
     async def _decode_loop(self, decoder: Decoder, stop: Stop) -> None:
@@ -243,6 +282,8 @@ class UpscalePipeline:
     async def _close_backend(self, backend: Backend) -> None:
         stage = self._inference
         stage.frame = None
+        if stage.abandoned:
+            return
         with stage.located(), trio.CancelScope(shield=True):
             await stage.work(backend.close)
 
