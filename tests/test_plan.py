@@ -132,3 +132,26 @@ def test_what_is_no_amount_of_memory_is_a_usage_error(text):
 def test_a_stall_timeout_is_a_positive_number(seconds):
     with pytest.raises(errors.UsageError, match="stall_timeout"):
         rave_trio.UpscaleOptions("a", "b", stall_timeout=seconds)
+
+
+@pytest.mark.parametrize("call", ["submit", "collect"])
+def test_a_run_that_finds_too_little_memory_goes_on_with_smaller_tiles(clip, tmp_path, reading, monkeypatch, call):
+    from rave_trio.inference.openvino_backend import OpenVinoBackend
+
+    genuine, failed = getattr(OpenVinoBackend, call), []
+
+    def scarce(backend, *frame):
+        if not failed and len(backend._jobs) == 2:
+            failed.append(True)
+            raise MemoryError("no memory in this test")
+        return genuine(backend, *frame)
+
+    source = clip(frames=8, width=320, height=288)
+    free = rave_trio.upscale_sync(source, tmp_path / "free.mkv", codec="ffv1", precision="fp32")
+    monkeypatch.setattr(OpenVinoBackend, call, scarce)
+    report = rave_trio.upscale_sync(source, tmp_path / "out.mkv", codec="ffv1", precision="fp32")
+    assert failed
+    assert "memory ran out: tiles were made smaller 1 times" in report.notes
+    assert (report.frames, report.pool.leased, report.ledger.current) == (8, 0, 0)
+    for a, b in zip(reading.frames(free.output), reading.frames(report.output), strict=True):
+        assert abs(a.astype(int) - b.astype(int)).max() <= 1

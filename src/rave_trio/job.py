@@ -20,6 +20,7 @@ from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, Sto
 from rave_trio.frames import Closable
 from rave_trio.inference.openvino_backend import OpenVinoBackend
 from rave_trio.inference.openvino_model import Model
+from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.media.carriage import plan_carriage
 from rave_trio.media.containers import IMAGES, container_of
 from rave_trio.media.decoder import LibavDecoder
@@ -32,7 +33,7 @@ from rave_trio.media.sequence import ImageSequence
 from rave_trio.memory import HostPool, Ledger, Waiting
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
-from rave_trio.plan import EnginePlan, make_plan, partial_path
+from rave_trio.plan import EnginePlan, make_plan, partial_path, smaller_geometries
 from rave_trio.report import PipelineReport
 
 C = TypeVar("C", bound=Closable)
@@ -182,7 +183,7 @@ class _Run:
     async def produce(
         self,
         decoder: LibavDecoder,
-        backend: OpenVinoBackend,
+        backend: RetreatingBackend,
         encoder: PartEncoder | ImageEncoder,
         parts: PartsFolder,
         pool: HostPool,
@@ -201,6 +202,8 @@ class _Run:
         self.notes += decoder.findings.notes()
         if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
             self.notes.append(f"closed captions are left out: {self._plan.encoder.encoder} cannot hold them")
+        if backend.retreats:
+            self.notes.append(f"memory ran out: tiles were made smaller {backend.retreats} times")
         part = encoder.part
         if part.frames != metrics.frames_decoded or encoder.packets != part.frames:
             raise FrameCountMismatch(
@@ -320,15 +323,21 @@ def _make_encoder(plan: EnginePlan, parts: PartsFolder) -> PartEncoder | ImageEn
     return PartEncoder(parts.part_path(0), plan.encoder)
 
 
-def _make_backend(plan: EnginePlan, model: Model, pool: HostPool) -> OpenVinoBackend:
-    return OpenVinoBackend(
-        model,
-        plan.geometry,
-        precision=plan.precision,
-        streams=plan.streams,
-        threads=plan.threads,
-        pool=pool,
-    )
+def _make_backend(plan: EnginePlan, model: Model, pool: HostPool) -> RetreatingBackend:
+    geometries = smaller_geometries(plan, model)
+
+    def make(step: int) -> OpenVinoBackend | None:
+        geometry = next(geometries, None)
+        return None if geometry is None else OpenVinoBackend(
+            model,
+            geometry,
+            precision=plan.precision,
+            streams=plan.streams if step == 0 else 1,
+            threads=plan.threads,
+            pool=pool,
+        )  # fmt: skip
+
+    return RetreatingBackend(make)
 
 
 async def _hold(

@@ -308,6 +308,21 @@ def _arrangements(
         tile = smaller
 
 
+def smaller_geometries(plan: EnginePlan, model: Model) -> Iterator[Geometry]:
+    """The plan's geometry, and then ever smaller tiles for when memory runs out after all."""
+    source, geometry = plan.media.video.surface, plan.geometry
+    yield geometry
+    while model.metadata.height is None:
+        smaller = max(geometry.tile_height, geometry.tile_width) // 2
+        if smaller < SMALLEST_TILE:
+            return
+        try:
+            geometry = model.geometry(source.height, source.width, smaller, seamless=plan.options.tile is not None)
+        except errors.ModelUnsupported:
+            return
+        yield geometry
+
+
 def _mebibytes(nbytes: int) -> str:
     """In whole MiB, rounded up, as the limit is given."""
     return f"{-(-nbytes // 2**20)}MiB"

@@ -18,7 +18,7 @@ from rave_trio import errors
 from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.model import Geometry
 from rave_trio.inference.openvino_model import Model
-from rave_trio.inference.openvino_runtime import reason
+from rave_trio.inference.openvino_runtime import is_out_of_memory, reason
 from rave_trio.inference.tiling import Tile, tiles
 from rave_trio.memory import HostPool
 
@@ -88,7 +88,7 @@ class OpenVinoBackend:
     def collect(self) -> Frame:
         """The oldest frame under way, with its result.  Blocks until it is there.
 
-        Raises InferenceError if the model failed on it; the frame is closed then.
+        Raises InferenceError if the model failed on it, OutOfMemory if it found no memory; the frame is closed then.
         """
         job = self._jobs[0]
         try:
@@ -97,6 +97,10 @@ class OpenVinoBackend:
         except RuntimeError as error:
             self._drop(self._jobs.popleft())
             self._start_waiting()
+            if is_out_of_memory(error):
+                raise errors.OutOfMemory(
+                    f"model {self.metadata.name} found no memory for frame {job.frame.index}: {reason(error)}"
+                ) from error
             raise errors.InferenceError(
                 f"model {self.metadata.name} failed on frame {job.frame.index}: {reason(error)}"
             ) from error

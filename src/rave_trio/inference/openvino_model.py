@@ -16,7 +16,7 @@ from rave_trio import errors
 from rave_trio.inference.catalogue import sha256_of
 from rave_trio.inference.graph import input_shape, key, output_shape, sources
 from rave_trio.inference.model import CONTRACT, Geometry, ModelLoad, ModelMetadata
-from rave_trio.inference.openvino_runtime import PRECISIONS, core, reason
+from rave_trio.inference.openvino_runtime import PRECISIONS, core, is_out_of_memory, reason
 from rave_trio.inference.receptive_field import receptive_field
 from rave_trio.inference.resize import rewrite_resizes
 from rave_trio.inference.tiling import tiles
@@ -105,6 +105,8 @@ class Model:
         try:
             return core().compile_model(prepared.build(), "CPU", config)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise errors.OutOfMemory(f"OpenVINO found no memory to compile {self._path}") from error
             raise errors.ModelUnsupported(f"OpenVINO cannot compile {self._path}: {reason(error)}") from error
 
     def _read(self) -> ov.Model:

@@ -59,3 +59,8 @@ def reason(error: BaseException) -> str:
     """The part of OpenVINO's many-lined messages that says something, on one line."""
     lines = (NOISE.sub("", line).strip(" .").removeprefix("-- ") for line in str(error).splitlines())
     return "; ".join(filter(None, lines))[:LONGEST_REASON] or type(error).__name__
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of OpenVINO's says that an allocation failed: it has no type of its own for that."""
+    return any(sign in str(error) for sign in ("bad_alloc", "bad alloc", "out of memory", "allocate memory"))

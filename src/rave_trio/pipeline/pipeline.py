@@ -22,7 +22,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from rave_trio.errors import FrameCountMismatch, RaveError, StageCrashed, Stalled
+from rave_trio.errors import FrameCountMismatch, OutOfMemory, RaveError, StageCrashed, Stalled
 from rave_trio.frames import Frame
 from rave_trio.memory import Interrupted, Waiting
 from rave_trio.pipeline.channels import FrameChannel
@@ -65,6 +65,9 @@ class _Stage:
         except RaveError as error:
             error.at(self.name, self.frame)
             raise
+        except MemoryError as error:
+            place = "" if self.frame is None else f" on frame {self.frame}"
+            raise OutOfMemory(f"{self.name} found no memory{place}", stage=self.name, frame=self.frame) from error
         except Exception as error:
             place = "" if self.frame is None else f" on frame {self.frame}"
             what = f"{self.name} crashed{place}: {type(error).__name__}: {error}"
