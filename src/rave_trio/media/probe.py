@@ -24,6 +24,9 @@ from rave_trio.media.sequence import ImageSequence, check_sequence
 
 FALLBACK_RATE = Fraction(25)
 
+FAR_SIGHTED = {"probesize": "50000000", "analyzeduration": "20000000"}
+"""Bytes and microseconds in which streams that a header does not announce (FLV, MPEG) are looked for."""
+
 PROGRESSIVE = (0, 1)
 """libav's field orders that are not interlaced: unknown and progressive."""
 
@@ -160,7 +163,7 @@ def open_input(path: Path, frame_rate: Fraction | None = None) -> av.container.I
     else:
         check_readable(path)
         # An absolute path is never taken for a protocol, whatever colons the name has.
-        name, demuxer, how = str(path.absolute()), None, {}
+        name, demuxer, how = str(path.absolute()), None, FAR_SIGHTED
     try:
         return av.open(name, "r", format=demuxer, options=how, metadata_errors="replace")
     except PermissionError as error:

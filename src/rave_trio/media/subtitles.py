@@ -178,6 +178,8 @@ def _event(ass: bytes, codec: str, markup: bool) -> _Event:
     ``markup``: the target gives a meaning to angle brackets and ampersands, and its encoder does not escape them.
     """
     fields = ass.decode(errors="replace").split(",", TEXT_FIELD)
+    if len(fields) <= TEXT_FIELD:
+        raise errors.DecodeError(f"a text event has {len(fields)} of {TEXT_FIELD + 1} fields")
     text, visible, drawing = "", "", False
     for found in CODES.split(fields[TEXT_FIELD]):
         if found.startswith("{\\") or (found.startswith("{") and codec == "ass"):
