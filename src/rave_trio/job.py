@@ -7,6 +7,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
@@ -16,13 +17,13 @@ import trio.from_thread
 import trio.to_thread
 
 from rave_trio.color import SurfaceToTensor, TensorToSurface
-from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, Stopped
+from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
 from rave_trio.frames import Closable
 from rave_trio.inference.openvino_backend import OpenVinoBackend
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.media.carriage import plan_carriage
-from rave_trio.media.containers import IMAGES, container_of
+from rave_trio.media.containers import IMAGES, container_of, images_of
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.media.encoders import CAPTIONERS
 from rave_trio.media.findings import Findings
@@ -178,6 +179,7 @@ class _Run:
         self._on_progress = on_progress
         self._phase = "upscale"
         self.findings = Findings()
+        self._shifts: tuple[Fraction, ...] = ()
         self.notes: list[str] = []
 
     async def produce(
@@ -198,7 +200,7 @@ class _Run:
             stop=self._stop,
         )
         self._phase = "publish"
-        self.findings = decoder.findings
+        self.findings, self._shifts = decoder.findings, decoder.shifts
         self.notes += decoder.findings.notes()
         if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
             self.notes.append(f"closed captions are left out: {self._plan.encoder.encoder} cannot hold them")
@@ -218,16 +220,16 @@ class _Run:
 
     async def _publish_or_keep(self, part: Part, parts: PartsFolder) -> None:
         """Publish the result; if it cannot go to its place, keep it or at least the picture beside it, and say so."""
-        whole = Publication(part, self._plan.media, self._plan.carriage)
+        whole = Publication(part, self._plan.media, self._plan.carriage, shifts=self._shifts)
         try:
             await self._publish(whole, parts, self._plan.options.output)
             return
-        except RaveError as error:
-            failure = error
+        except Exception as error:
+            failure = _named(error)
         try:
             kept = await self._keep(await self._for_fallback(whole), parts, self._fallback)
-        except RaveError:
-            raise failure from None
+        except Exception:
+            raise failure from failure.__cause__
         raise type(failure)(f"{failure}; {part.frames} finished frames are in {kept}") from failure
 
     async def _keep_partial(self, part: Part, parts: PartsFolder, defect: RaveError | None) -> RaveError:
@@ -235,7 +237,7 @@ class _Run:
         output = self._plan.options.output
         told = f"nothing was finished yet; {output} is as it was"
         if part.frames:
-            what = Publication(part, self._plan.media, self._plan.carriage, complete=False)
+            what = Publication(part, self._plan.media, self._plan.carriage, complete=False, shifts=self._shifts)
             kept = await self._keep(what, parts, output.suffix)
             told = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {kept}"
         if defect is None:
@@ -248,7 +250,8 @@ class _Run:
         try:
             await self._publish(what, parts, path)
             return str(path)
-        except RaveError:
+        except Exception as error:
+            log.warning("%s cannot be written with all streams: %s", path, error)
             path = self._free_partial(self._fallback)
             await self._publish(what.alone(), parts, path)
             return f"{path}, the picture alone"
@@ -268,7 +271,7 @@ class _Run:
 
     @property
     def _images(self) -> ImageSequence | None:
-        return ImageSequence.of(self._plan.options.output)
+        return images_of(self._plan.options.output)
 
     def _free_partial(self, suffix: str) -> Path:
         """A partial file's path where nothing is yet, unless overwriting was asked for."""
@@ -283,7 +286,7 @@ class _Run:
         overwrite, tick = self._plan.options.overwrite, trio.from_thread.check_cancelled
 
         def work() -> None:
-            if sequence := ImageSequence.of(target):
+            if sequence := images_of(target):
                 number = what.media.first_number
                 first = FIRST_NUMBER if number is None else number
                 publish_images(what.part, sequence, first, overwrite=overwrite, tick=tick)
@@ -308,8 +311,17 @@ class _Run:
         return Progress(self._phase, metrics.frames_encoded, self._plan.media.video.frames, metrics)
 
 
+def _named(error: Exception) -> RaveError:
+    """The error itself, or what says that nobody planned for it."""
+    if isinstance(error, RaveError):
+        return error
+    crash = StageCrashed(f"publishing crashed: {type(error).__name__}: {error}", stage="publish")
+    crash.__cause__ = error
+    return crash
+
+
 def _is_taken(path: Path) -> bool:
-    sequence = ImageSequence.of(path)
+    sequence = images_of(path)
     return bool(sequence.numbers()) if sequence else path.exists()
 
 

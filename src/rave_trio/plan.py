@@ -23,7 +23,7 @@ from rave_trio.inference.openvino_backend import depth_for
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.openvino_runtime import choose_precision
 from rave_trio.media.carriage import Carriage, Fate, plan_carriage
-from rave_trio.media.containers import CONTAINERS, IMAGES, Container, container_of
+from rave_trio.media.containers import CONTAINERS, IMAGES, Container, container_of, images_of
 from rave_trio.media.deinterlace import supported as can_be_deinterlaced
 from rave_trio.media.encoders import (
     ENCODERS,
@@ -139,9 +139,11 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
     media = probe(options.input, video_stream=options.video_stream, frame_rate=options.frame_rate)
     source = media.video.surface
     background = _background(options, media)
-    if options.deinterlace == "bwdif" and not can_be_deinterlaced(source.pixel_format.name):
+    picture = source.pixel_format.name, source.width, source.height
+    if options.deinterlace == "bwdif" and not can_be_deinterlaced(*picture):
         raise errors.InputFormatUnsupported(
-            f"{media.path} is {source.pixel_format.name}, which cannot be deinterlaced", remedy="use --deinterlace off"
+            f"{media.path} is {picture[1]}x{picture[2]} {picture[0]}, which cannot be deinterlaced",
+            remedy="use --deinterlace off",
         )
     device = _find_device(options.device)
     model = _find_model(options)
@@ -197,7 +199,7 @@ def _check_output(options: UpscaleOptions) -> None:
         raise errors.OutputFolderMissing(f"there is no folder {folder} for {output.name}")
     if output.is_dir():
         raise errors.OutputNotWritable(f"{output} is a folder", remedy="name a file, not a folder")
-    if sequence := ImageSequence.of(output):
+    if sequence := images_of(output):
         _check_images(options, sequence)
     else:
         _check_file(options)
@@ -420,13 +422,15 @@ def output_color(source: SurfaceDescriptor, pixel_format: PixelFormat, height: i
     subsampling = (layout.chroma_shift_x, layout.chroma_shift_y)
     if (pixel_format.chroma_shift_x, pixel_format.chroma_shift_y) != subsampling or subsampling == (0, 0):
         color = attrs.evolve(color, chroma_location=ChromaLocation.UNSPECIFIED)
-    if layout.is_rgb == pixel_format.is_rgb:
-        if layout.is_grey and not pixel_format.is_grey:
-            return attrs.evolve(color, range=range_of(color, layout))
-        return color
-    if pixel_format.is_rgb:
-        return attrs.evolve(color, matrix=RGB, range=ColorRange.FULL)
-    return attrs.evolve(color, matrix=BT601 if height < HD_LINES else BT709, range=ColorRange.LIMITED)
+    if pixel_format.is_rgb and not layout.is_rgb:
+        color = attrs.evolve(color, matrix=RGB, range=ColorRange.FULL)
+    elif layout.is_rgb and not pixel_format.is_rgb:
+        color = attrs.evolve(color, matrix=BT601 if height < HD_LINES else BT709, range=ColorRange.LIMITED)
+    elif layout.is_grey and not pixel_format.is_grey:
+        color = attrs.evolve(color, range=range_of(color, layout))
+    if pixel_format.name.startswith("yuvj"):  # libav's formats of full range
+        color = attrs.evolve(color, range=ColorRange.FULL)
+    return color
 
 
 def _background(options: UpscaleOptions, media: MediaInfo) -> tuple[float, float, float] | None:
@@ -457,6 +461,9 @@ def _media_notes(media: MediaInfo, options: UpscaleOptions) -> list[str]:
     if media.cut_short:
         notes.append("the input is cut short; what can be read of it will be in the partial file")
     notes += [f"{what} is not carried over" for what in media.video.uncarried]
+    images = images_of(options.output)
+    if images is not None and images.numbers():
+        notes.append(f"pictures that {options.output} has under other numbers stay as they are")
     if media.video.interlaced and options.deinterlace == "auto":
         notes.append("the video is flagged interlaced: frames so flagged are deinterlaced, one frame out for one in")
     elif media.video.interlaced and options.deinterlace == "off":

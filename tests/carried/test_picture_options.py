@@ -157,7 +157,7 @@ def test_frames_without_a_flag_are_left_alone_unless_told(interlaced, upscale, t
 
 def test_a_format_that_cannot_be_deinterlaced_is_refused_when_asked_for(clip, upscale):
     source = clip("in.mov", frames=3, codec="rawvideo", pixel_format="uyvy422")
-    with pytest.raises(errors.InputFormatUnsupported, match="uyvy422, which cannot be deinterlaced"):
+    with pytest.raises(errors.InputFormatUnsupported, match="64x48 uyvy422, which cannot be deinterlaced"):
         upscale(source, deinterlace="bwdif")
 
 

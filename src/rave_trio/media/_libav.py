@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,13 +63,16 @@ def _log2(n: int) -> int:
     return n.bit_length() - 1
 
 
-def demux(container: Any, *streams: Any) -> Iterator[Packet[Any]]:
+def demux(container: Any, *streams: Any, late: Callable[[], None] = lambda: None) -> Iterator[Packet[Any]]:
     """The packets of these streams, or of all, in the file's order; a flush packet for each stream ends it.
 
-    PyAV has no place for streams that libav finds only while reading, and trips over them at the very end.
+    PyAV has no place for streams that libav finds only while reading, and trips over them at the very end: ``late`` is
+    called then.
     """
-    with contextlib.suppress(IndexError):
+    try:
         yield from container.demux(*streams)
+    except IndexError:
+        late()
 
 
 @cache

@@ -122,7 +122,8 @@ def _carriage(
     if stream.kind == "cover":
         if container.covers == "attachment":
             return Carriage(stream, Fate.ATTACHED, stream.codec)
-        fits = container.covers == "stream" and stream.codec in COVER_CODECS
+        picture = source.streams[stream.index].codec_context
+        fits = container.covers == "stream" and stream.codec in COVER_CODECS and picture.width > 0
         return Carriage(stream, Fate.COPIED, stream.codec) if fits else dropped
     target = converted_codec(stream.codec, container.muxer) if stream.kind == "subtitle" else None
     if target is not None:

@@ -64,9 +64,14 @@ IMAGES = Container(".png", "image2", "no", any_tags=False, exact_times=False, ed
 """Numbered pictures: nothing but the picture."""
 
 
+def images_of(path: Path) -> ImageSequence | None:
+    """The numbered pictures that an output's name asks for; None if it asks for one file."""
+    return ImageSequence.of(path) if path.suffix.lower() == IMAGES.extension else None
+
+
 def container_of(path: Path) -> Container | None:
     """The container that a file name, or the pattern of an image sequence, asks for; None if it is not on offer."""
     extension = path.suffix.lower()
     if extension == IMAGES.extension:
-        return IMAGES if ImageSequence.of(path) else None
+        return IMAGES if images_of(path) else None
     return CONTAINERS.get(extension)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 from rave_trio import errors
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor
 from rave_trio.media._libav import demux, reason
+from rave_trio.media.checksums import Ffv1Checksums
 from rave_trio.media.deinterlace import Deinterlacer, supported
 from rave_trio.media.findings import Findings
 from rave_trio.media.picture import captions_of, surface_of
@@ -31,6 +33,12 @@ TRUNCATION_TOLERANCE = 0.5
 
 HONEST_DURATION = ("matroska", "mov")
 """Demuxers whose duration was written by a muxer; others may estimate it from the bit rate."""
+
+NEW_BEGINNING = 1
+"""Seconds by which times must go back to be a new beginning and not a slip."""
+
+SMALLEST_STEP = Fraction(1, 1000)
+"""Seconds between frames whose times are repaired: what Matroska can tell apart."""
 
 TRUE_TIMES = ("matroska", "mov", "mpeg", "flv", "ogg", "ivf", "nut", "image2", "gif")
 """Beginnings of the names of demuxers whose packets have the presentation times that a muxer was given."""
@@ -61,7 +69,10 @@ class LibavDecoder:
         stream.thread_type = "SLICE"
         stream.codec_context.copy_opaque = True
         self._stream = stream
-        self._packets: Iterator[Packet[Any]] = demux(self._container)
+        if media.video.codec == "png":
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        self._packets: Iterator[Packet[Any]] = demux(self._container, late=self._note_late_streams)
+        self._checksums = Ffv1Checksums() if media.video.codec == "ffv1" else None
         self._ready: deque[Frame] = deque()
         self._ended = False
         self._index = 0
@@ -112,6 +123,7 @@ class LibavDecoder:
             self._owed.add(packet)
         try:
             packet.opaque = sent = _Sent()
+            sent.damaged = self._checksums is not None and packet.size > 0 and not self._checksums.holds(bytes(packet))
             decoded = packet.decode()
             sent.aspect = self._stream.codec_context.sample_aspect_ratio or Fraction(1)
             for native in decoded:
@@ -140,9 +152,10 @@ class LibavDecoder:
             self._finish(errors.DecodeError(f"{self._where()}: {change}", remedy=SPLIT))
             return
         self._fill(native)
-        if native.is_corrupt and self._previous is not None:
+        damaged = native.is_corrupt or (isinstance(native.opaque, _Sent) and native.opaque.damaged)
+        if damaged and self._previous is not None:
             self._repeat(native.pts, native.dts, native.duration)
-        elif native.is_corrupt and self._strict:
+        elif damaged and self._strict:
             self._finish(errors.DecodeError(f"{self._where()}: the first frame is damaged"))
         else:
             self._previous = native
@@ -222,13 +235,21 @@ class LibavDecoder:
 
     @staticmethod
     def _can_be_deinterlaced(native: VideoFrame) -> bool:
-        return native.interlaced_frame and supported(native.format.name)
+        return native.interlaced_frame and supported(native.format.name, native.width, native.height)
 
     def _queue(self, finished: list[tuple[VideoFrame, Frame]]) -> None:
-        assert self._first is not None
         for native, frame in finished:
+            assert self._first is not None
             frame.picture = Surface(self._first, native)
             self._ready.append(frame)
+
+    def _note_late_streams(self) -> None:
+        self.findings.late_streams = True
+
+    @property
+    def shifts(self) -> tuple[Fraction, ...]:
+        """Seconds by which all times are moved from each new beginning of the input's times on; see :class:`_Clock`."""
+        return tuple(shift * self._media.video.time_base for shift in self._clock.shifts)
 
     def _finish(self, damage: errors.RaveError | None) -> None:
         """End reading; what is decoded already is still given out."""
@@ -257,7 +278,9 @@ class LibavDecoder:
         container = self._container
         if container.duration is None or not container.format.name.startswith(HONEST_DURATION):
             return None
-        return (container.duration + (container.start_time or 0)) / av.time_base
+        # Matroska's duration is where the last packet ends, MP4's how long all of it takes from the start.
+        start = 0 if container.format.name.startswith("matroska") else container.start_time or 0
+        return (container.duration + start) / av.time_base
 
     def _note_end(self, packet: Packet[Any]) -> None:
         if packet.pts is not None and packet.time_base:
@@ -292,6 +315,8 @@ class _Sent:
 
     aspect: Fraction | None = None
     """The bit stream's as of this packet; the container may say otherwise of the whole video."""
+    damaged: bool = False
+    """Whether the packet's own checksum says so, whatever the decoder makes of it."""
 
 
 class _Owed:
@@ -329,6 +354,8 @@ class _Clock:
         """When the next frame is due."""
         self._previous: int | None = None
         self._shift = 0
+        self.shifts: list[int] = []
+        """The shift after each new beginning."""
         self._faults = {"pts": 0, "dts": 0}
         self._seen: dict[str, int] = {}
 
@@ -347,10 +374,11 @@ class _Clock:
         found = self.next if believed is None else believed + self._shift
         if self._previous is not None and found <= self._previous:
             self.repaired += 1
-            if (self._previous - found) * time_base > 1:  # a new beginning, as in recordings that were joined
+            if (self._previous - found) * time_base > NEW_BEGINNING:  # as in recordings that were joined
                 self._shift += self.next - found
+                self.shifts.append(self._shift)
                 found = self.next
             else:
-                found = self._previous + 1
+                found = self._previous + max(1, min(duration, math.ceil(SMALLEST_STEP / time_base)))
         self._previous, self.next = found, found + duration
         return found

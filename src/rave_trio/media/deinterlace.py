@@ -75,11 +75,11 @@ class Deinterlacer(Generic[Envelope]):
 
 
 @cache
-def supported(name: str) -> bool:
+def supported(name: str, width: int = 16, height: int = 16) -> bool:
     """Whether pictures in the libav pixel format ``name`` can be deinterlaced as they are; the filter is asked."""
     try:
-        graph = _Graph(VideoFrame(16, 16, name), "all")
-        trial = VideoFrame(16, 16, name)
+        graph = _Graph(VideoFrame(width, height, name), "all")
+        trial = VideoFrame(width, height, name)
         trial.pts = 0
         return [picture.format.name for picture in (*graph.filter(trial), *graph.filter(None))] == [name]
     except (av.error.FFmpegError, ValueError, NotImplementedError):

@@ -25,6 +25,8 @@ class Findings:
     interlaced_frames: int = 0
     """Frames that were flagged interlaced."""
     deinterlaced: bool = False
+    late_streams: bool = False
+    """Whether streams began so late in the file that they are not known of."""
     captioned_frames: int = 0
     """Frames that carry closed captions."""
 
@@ -51,6 +53,8 @@ class Findings:
             )
         if self.repaired_times:
             notes.append(f"{self.repaired_times} frames had a time before their predecessor's and were moved behind it")
+        if self.late_streams:
+            notes.append("streams that begin late in the file are left out: nothing announced them")
         if self.interlaced_frames:
             what = "deinterlaced" if self.deinterlaced else "left as they are"
             notes.append(f"{self.interlaced_frames} interlaced frames were {what}")

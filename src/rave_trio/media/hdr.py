@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any
 
 import attrs
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
+
+from rave_trio.media.picture import side_data
 
 Chromaticity = tuple[Fraction, Fraction]
 """CIE 1931 x and y."""
@@ -60,13 +60,9 @@ def read(frame: VideoFrame) -> HdrMetadata | None:
 
     H.264 has it with key frames only.  Light levels of 0 and a greatest luminance of 0 mean unknown.
     """
-    mastering, light = None, None
-    side_data: Iterable[Any] = frame.side_data
-    for data in side_data:
-        if data.type is Type.MASTERING_DISPLAY_METADATA:
-            mastering = _mastering_display(bytes(data))
-        elif data.type is Type.CONTENT_LIGHT_LEVEL:
-            light = _content_light(bytes(data))
+    display, levels = side_data(frame, Type.MASTERING_DISPLAY_METADATA), side_data(frame, Type.CONTENT_LIGHT_LEVEL)
+    mastering = _mastering_display(display) if display else None
+    light = _content_light(levels) if levels else None
     return HdrMetadata(mastering, light) if mastering or light else None
 
 

@@ -71,14 +71,19 @@ def surface_of(frame: VideoFrame, location: ChromaLocation, aspect: Fraction | N
         width=frame.width,
         height=frame.height,
         pixel_format=describe_format(frame.format.name),
-        color=ColorSpec(
-            int(frame.colorspace),
-            int(frame.color_primaries),
-            int(frame.color_trc),
-            ColorRange(int(frame.color_range)),
-            location,
-        ),
+        color=color_of(frame, location),
         sample_aspect_ratio=aspect,
+    )
+
+
+def color_of(tagged: Any, location: ChromaLocation) -> ColorSpec:
+    """The colour tags of a frame or of a codec context."""
+    return ColorSpec(
+        int(tagged.colorspace),
+        int(tagged.color_primaries),
+        int(tagged.color_trc),
+        ColorRange(int(tagged.color_range)),
+        location,
     )
 
 
@@ -116,18 +121,22 @@ def captions_of(frame: VideoFrame) -> VideoFrame | None:
 
 def uncarried(frame: VideoFrame) -> list[str]:
     """What the frame says that will not be in the output, in words."""
-    present = {data.type for data in _all_side_data(frame)}
+    found = _all_side_data(frame)
+    if found is None:
+        return ["side data of a kind that cannot be read"]
+    present = {data.type for data in found}
     return list(dict.fromkeys(words for kind, words in UNCARRIED.items() if kind in present))
 
 
 def side_data(frame: VideoFrame, kind: Type) -> bytes:
     """The raw bytes of one kind of side data, empty if there is none."""
-    return next((bytes(data) for data in _all_side_data(frame) if data.type is kind), b"")
+    return next((bytes(data) for data in _all_side_data(frame) or () if data.type is kind), b"")
 
 
-def _all_side_data(frame: VideoFrame) -> list[Any]:
+def _all_side_data(frame: VideoFrame) -> list[Any] | None:
+    """None where libav gives a kind that PyAV has no name for, as EXIF: it then shows nothing at all."""
     try:
         container: Any = frame.side_data
         return [container[index] for index in range(len(container))]
-    except ValueError:  # PyAV reads none of it where libav gives a kind that PyAV has no name for
-        return []
+    except ValueError:
+        return None

@@ -14,7 +14,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from rave_trio import errors
-from rave_trio.frames import ColorRange, ColorSpec, SurfaceDescriptor
+from rave_trio.frames import SurfaceDescriptor
 from rave_trio.media import picture
 from rave_trio.media._libav import describe_format, reason
 from rave_trio.media.extent import is_cut_short
@@ -23,6 +23,9 @@ from rave_trio.media.hdr import read as read_hdr
 from rave_trio.media.sequence import ImageSequence, check_sequence
 
 FALLBACK_RATE = Fraction(25)
+
+FAR_SIGHTED = {"probesize": "50000000", "analyzeduration": "20000000"}
+"""Bytes and microseconds in which streams that a header does not announce (FLV, MPEG) are looked for."""
 
 PROGRESSIVE = (0, 1)
 """libav's field orders that are not interlaced: unknown and progressive."""
@@ -85,6 +88,8 @@ class MediaInfo:
     """The number of the first picture, if the input is an image sequence."""
     frame_rate: Fraction | None = None
     """The rate that was asked for, of an image sequence."""
+    tags: dict[str, str] = attrs.field(factory=dict, eq=False)
+    """Of the file as a whole."""
 
     def open(self) -> av.container.InputContainer:
         """Open it again for demuxing; the caller closes it."""
@@ -158,7 +163,7 @@ def open_input(path: Path, frame_rate: Fraction | None = None) -> av.container.I
     else:
         check_readable(path)
         # An absolute path is never taken for a protocol, whatever colons the name has.
-        name, demuxer, how = str(path.absolute()), None, {}
+        name, demuxer, how = str(path.absolute()), None, FAR_SIGHTED
     try:
         return av.open(name, "r", format=demuxer, options=how, metadata_errors="replace")
     except PermissionError as error:
@@ -206,6 +211,7 @@ def probe(path: Path, *, video_stream: int | None = None, frame_rate: Fraction |
             cut_short=sequence is None and is_cut_short(path),
             first_number=numbers[0] if numbers else None,
             frame_rate=frame_rate,
+            tags=dict(container.metadata),
         )
 
 
@@ -236,12 +242,13 @@ def _stream_info(stream: Any, container: str) -> StreamInfo:
         case _:
             detail = stream.metadata.get("filename", "")
     named = stream.name if stream.type == "data" else stream.metadata.get("mimetype")
+    language = stream.metadata.get("language")
     return StreamInfo(
         index=stream.index,
         kind=_kind(stream, container),
         codec=context.codec.canonical_name if context is not None else named or "unknown",
         time_base=stream.time_base,
-        language=stream.metadata.get("language"),
+        language=None if language == "und" else language,
         title=stream_title(stream.metadata),
         detail=detail,
         tags=dict(stream.metadata),
@@ -296,13 +303,7 @@ def _video_info(
         width=context.width,
         height=context.height,
         pixel_format=describe_format(context.pix_fmt),
-        color=ColorSpec(
-            int(context.colorspace),
-            int(context.color_primaries),
-            int(context.color_trc),
-            ColorRange(int(context.color_range)),
-            location,
-        ),
+        color=picture.color_of(context, location),
         sample_aspect_ratio=stream.sample_aspect_ratio or None,
     )
     flagged = context.field_order not in PROGRESSIVE

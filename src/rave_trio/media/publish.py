@@ -19,6 +19,7 @@ from rave_trio.media._disk import sync
 from rave_trio.media._libav import demux, writing
 from rave_trio.media.carriage import Carriage, Fate, add_copy
 from rave_trio.media.containers import Container, container_of
+from rave_trio.media.decoder import NEW_BEGINNING
 from rave_trio.media.parts import Part
 from rave_trio.media.probe import MediaInfo
 from rave_trio.media.subtitles import SubtitleConverter
@@ -50,6 +51,8 @@ class Publication:
     media: MediaInfo
     carriage: tuple[Carriage, ...]
     complete: bool = True
+    shifts: tuple[Fraction, ...] = ()
+    """Seconds by which the video's times were moved from each new beginning of the input's on."""
 
     def alone(self) -> Publication:
         """The same, but for the other streams."""
@@ -76,6 +79,7 @@ def publish(
         options = _muxer_options(what, source, container)
         with av.open(made, "w", format=container.muxer, options=options) as out:
             layout = _Layout(what, source, video, out, container)
+            out.start_encoding()  # only now are the time bases known that the muxer has chosen
             packets = heapq.merge(
                 _video_packets(what.part, video, layout.video),
                 _source_packets(what, source, layout.routes),
@@ -84,13 +88,13 @@ def publish(
             for packet in packets:
                 tick()
                 out.mux_one(packet)
-        _check_streams(made, layout.expected)
+        notes = _check_streams(made, layout)
         sync(made)
         if not overwrite and target.exists():
             raise errors.OutputExists(f"{target} has come into being meanwhile")
         made.replace(target)
         sync(target.parent)
-    return [note for route in layout.routes.values() for note in route.notes()]
+    return notes + [note for route in layout.routes.values() for note in route.notes()]
 
 
 def _muxer_options(what: Publication, source: Any, container: Container) -> dict[str, str]:
@@ -230,10 +234,12 @@ def _source_packets(what: Publication, source: Any, routes: dict[int, _Route]) -
     if not routes:
         return
     until = None if what.complete else what.part.end
+    joins = _Joins(what.shifts)
     # The video is read along for its times alone: streams may pause for long, it does not.
     for packet in demux(source, *(source.streams[index] for index in (what.media.video.index, *routes))):
         if not packet.size and packet.dts is None:
             continue
+        joins.move(packet, is_video=packet.stream.index == what.media.video.index)
         time = None if packet.dts is None else packet.dts * packet.time_base
         if until is not None and time is not None and time > until + INTERLEAVING:
             break
@@ -245,6 +251,36 @@ def _source_packets(what: Publication, source: Any, routes: dict[int, _Route]) -
         yield from routes[packet.stream.index].take(packet)
     for route in routes.values():
         yield from route.finish()
+
+
+class _Joins:
+    """Moves the packets of recordings that were joined as the video's frames were moved, so that all stay together.
+
+    The times of each piece begin anew.  Of which piece a packet is, is told by the video's packets around it in the
+    file, and by what brings its time closest to theirs.
+    """
+
+    def __init__(self, shifts: tuple[Fraction, ...]) -> None:
+        self._shifts = (Fraction(0), *shifts)
+        self._piece = 0
+        self._last: Fraction | None = None
+
+    def move(self, packet: Packet[Any], is_video: bool) -> None:
+        """Give the packet the time that it has in the joined whole."""
+        if len(self._shifts) == 1 or packet.dts is None:
+            return
+        time = packet.dts * packet.time_base
+        if is_video:
+            if self._last is not None and self._last - time > NEW_BEGINNING:
+                self._piece = min(self._piece + 1, len(self._shifts) - 1)
+            self._last = time
+        now = self._shifts[self._piece] + (self._last or time)
+        near = self._shifts[max(0, self._piece - 1) : self._piece + 2]
+        shift = min(near, key=lambda shift: abs(time + shift - now))
+        ticks = round(shift / packet.time_base)
+        packet.dts += ticks
+        if packet.pts is not None:
+            packet.pts += ticks
 
 
 class _Conversion:
@@ -303,22 +339,20 @@ class _Cover:
 class _Copy:
     """A stream as it is, its packets' decode times made to rise where the input's do not.
 
-    A jump back of more than a second, as in recordings that were joined, is a new beginning: what follows is moved
-    behind what was before.
-
     What an edit list hides before the first packet that is played is copied where the output can hide it too; else only
     the last such packet is, which decoders of sound need.
     """
 
     def __init__(self, stream: Any, container: Container) -> None:
+        self.kind = stream.type
         self._stream = stream
         self._strict = container.muxer in STRICT_MUXERS
         self._hides = container.edit_lists or stream.type == "video"
         self._hidden: Packet[Any] | None = None
         self._waiting: deque[Packet[Any]] = deque()
-        self._shift = 0
         self._last: int | None = None
-        self._duration = 1
+        self._distance = 0
+        self.packets = 0
 
     def take(self, packet: Packet[Any]) -> Iterable[Packet[Any]]:
         if packet.dts is None:  # H.264 in Matroska: known once the first pictures are in order
@@ -354,27 +388,38 @@ class _Copy:
         if packet.dts is None:
             packet.dts = packet.pts
         assert packet.dts is not None
-        dts = packet.dts + self._shift
-        if self._last is not None and dts < self._last + self._strict:
-            if (self._last - dts) * packet.time_base > 1:
-                self._shift += self._last + self._duration - dts
-                dts = packet.dts + self._shift
-            else:
-                dts = self._last + self._strict
+        if self._last is not None:
+            # In steps of the output's time base: two packets must not come to lie on the same tick of it.
+            least = math.ceil((self._stream.time_base or 0) / packet.time_base) if self._strict else 0
+            packet.dts = max(packet.dts, self._last + least)
+            self._distance = packet.dts - self._last
         if packet.pts is not None:
-            packet.pts = max(packet.pts + self._shift, dts)
-        packet.dts = self._last = dts
-        self._duration = packet.duration or 1
+            packet.pts = max(packet.pts, packet.dts)
+        if not packet.duration:  # or the last packet would be cut off where its duration is not known
+            packet.duration = self._distance
+        self._last = packet.dts
+        self.packets += 1
         packet.stream = self._stream
         return packet
 
 
-def _check_streams(made: Path, expected: dict[str, int]) -> None:
-    """Muxers leave some things out without a word: look whether all is there."""
+def _check_streams(made: Path, layout: _Layout) -> list[str]:
+    """Muxers leave some things out without a word: look whether all is there.
+
+    A stream without any packet is nothing lost; some muxers leave it out.
+    """
+    empty = {index: route for index, route in layout.routes.items() if isinstance(route, _Copy) and not route.packets}
     with av.open(made) as result:
         found: dict[str, int] = {}
         for stream in result.streams:
             found[stream.type] = found.get(stream.type, 0) + 1
-    for kind, count in expected.items():
-        if kind != "attachment" and found.get(kind, 0) < count:
+    notes = []
+    for kind, count in layout.expected.items():
+        missing = count - found.get(kind, 0)
+        idle = [index for index, route in empty.items() if route.kind == kind]
+        if kind == "attachment" or missing <= 0:
+            continue
+        if missing > len(idle):
             raise errors.MuxError(f"only {found.get(kind, 0)} of {count} {kind} streams came into the container")
+        notes += [f"stream #{index} ({kind}) has no packets and is left out" for index in idle]
+    return notes

@@ -66,4 +66,7 @@ def check_sequence(sequence: ImageSequence, pattern: Path) -> list[int]:
                 f"{sequence.path(following).name}",
                 remedy="add the missing picture or give the parts by themselves",
             )
+    empty = next((number for number in numbers if not sequence.path(number).stat().st_size), None)
+    if empty is not None:  # libav takes it for the end
+        raise errors.InputEmpty(f"{sequence.path(empty)} is empty", remedy="make that picture again")
     return numbers

@@ -132,7 +132,7 @@ class SubtitleConverter:
 
     def _decode(self, packet: Packet[Any]) -> tuple[_Event, ...]:
         try:
-            found = self._decoder.decode2(_without_blank_lines(packet) if self._source_codec == "subrip" else packet)
+            found = self._decoder.decode2(without_blank_lines(packet) if self._source_codec == "subrip" else packet)
         except av.error.FFmpegError as error:
             at = float((packet.pts or 0) * self._time_base)
             raise errors.DecodeError(
@@ -178,6 +178,8 @@ def _event(ass: bytes, codec: str, markup: bool) -> _Event:
     ``markup``: the target gives a meaning to angle brackets and ampersands, and its encoder does not escape them.
     """
     fields = ass.decode(errors="replace").split(",", TEXT_FIELD)
+    if len(fields) <= TEXT_FIELD:
+        raise errors.DecodeError(f"a text event has {len(fields)} of {TEXT_FIELD + 1} fields")
     text, visible, drawing = "", "", False
     for found in CODES.split(fields[TEXT_FIELD]):
         if found.startswith("{\\") or (found.startswith("{") and codec == "ass"):
@@ -218,7 +220,7 @@ def _default_style(header: bytes) -> bytes:
     return next(line for line in header.splitlines() if line.startswith(b"Style:"))
 
 
-def _without_blank_lines(packet: Packet[Any]) -> Packet[Any]:
+def without_blank_lines(packet: Packet[Any]) -> Packet[Any]:
     """The packet as it is, or with its line breaks in a form that lets libav read on behind a blank line."""
     text = bytes(packet).replace(b"\r\n", b"\n").strip(b"\n")
     if b"\n\n" not in text:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from rave_trio.media.containers import Container
 
-WRITTEN_BY_MUXERS = {"major_brand", "minor_version", "compatible_brands", "encoder"}
-"""Of the file: each muxer writes its own."""
+WRITTEN_BY_MUXERS = {"major_brand", "minor_version", "compatible_brands", "encoder", "software"}
+"""Of the file: each muxer writes its own.  The last is AVI's word for the program that wrote it."""
 
 STALE = ("duration", "encoder", "bps", "number_of_frames", "number_of_bytes", "_statistics")
 """Beginnings of stream tags that describe the old file's bits, not its content."""
@@ -69,7 +69,7 @@ def file_tags(tags: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def stream_tags(tags: Mapping[str, str], container: Container) -> dict[str, str]:
+def own_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """The same of a stream, under the names that every muxer takes: MP4's and MOV's ``name`` is the title."""
     kept = {}
     for key, value in tags.items():
@@ -78,9 +78,15 @@ def stream_tags(tags: Mapping[str, str], container: Container) -> dict[str, str]
             continue
         if name == "handler_name" and value.strip().lower() in DEFAULT_HANDLERS:
             continue
-        if name == "language" and container.muxer == "mov":
-            value = SAME_LANGUAGE.get(value, value)
         kept["title" if name == "name" and "title" not in tags else key] = value
+    return kept
+
+
+def stream_tags(tags: Mapping[str, str], container: Container) -> dict[str, str]:
+    """The tags of a stream that say something of its content, as ``container`` wants them."""
+    kept = own_tags(tags)
+    if container.muxer == "mov" and "language" in kept:
+        kept["language"] = SAME_LANGUAGE.get(kept["language"], kept["language"])
     return kept
 
 

@@ -1,8 +1,8 @@
 """Did everything that a file carried come out in another, with only the picture's size changed?
 
-Each file is read once into :class:`~rave_trio.media.compare.contents.Contents`, by ``reading*.py``; the two are then
-compared, the picture, the other streams and the rest each by a module of its own, which tell a
-:class:`~rave_trio.media.compare.verdict.Verdict` what they find.
+Both files are probed, then read once from end to end (``contents``).  What that gives of the video (``video``) and of
+each other stream (``tracks``) holds neither pictures nor sound, only facts, times and sums (``measures``).  What
+differs is told to a :class:`~rave_trio.media.compare.verdict.Verdict`.
 """
 
 from rave_trio.media.compare.comparison import Comparison, compare

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from rave_trio.media.compare.contents import Attachment
-from rave_trio.media.compare.picture import compare_pictures, scale_of
-from rave_trio.media.compare.reading import read_contents
+from rave_trio.media.compare.contents import Contents, read
+from rave_trio.media.compare.measures import seconds
 from rave_trio.media.compare.tracks import compare_tracks
-from rave_trio.media.compare.verdict import Difference, Verdict, joined, seconds, some
+from rave_trio.media.compare.verdict import Difference, Verdict, joined
+from rave_trio.media.compare.video import compare_videos, scale_of
+from rave_trio.media.probe import MediaInfo, probe
 
 CHAPTER_TOLERANCE = Fraction(1, 1000)
 """Seconds: what most containers round chapters to."""
@@ -61,85 +62,92 @@ def compare(source: Path | str, result: Path | str, *, video_stream: int | None 
 
     ``video_stream`` is the index of the source's stream that was worked on; by default its best video.  Blocking, for
     as long as reading both files and decoding their video takes; any thread.  Memory grows by some bytes for every
-    frame and packet.
+    frame and packet, and by the texts of subtitles.
 
     Raises an :class:`~rave_trio.errors.InputError` if one of the files cannot be used at all, and a
     :class:`~rave_trio.errors.UsageError` if ``video_stream`` is no video; damage inside them is a difference.
     """
-    before = read_contents(Path(source), video_stream=video_stream)
-    after = read_contents(Path(result), video_position=before.picture_position)
-    verdict = Verdict(before, after)
-    compare_pictures(verdict)
-    compare_tracks(verdict)
-    _covers(verdict)
-    _attachments(verdict)
+    media = probe(Path(source), video_stream=video_stream)
+    verdict = Verdict(media, _counterpart(media, Path(result)))
+    before, after = read(verdict.source), read(verdict.result)
+    compare_videos(verdict, before.frames, after.frames)
+    compare_tracks(verdict, before.tracks, after.tracks)
+    _pieces(verdict, before.pieces, after.pieces)
     _timecodes(verdict)
-    _chapters(verdict)
-    verdict.tags("tag", before.tags, after.tags)
-    _condition(verdict)
+    _chapters(verdict, before.chapters, after.chapters)
+    verdict.file_tags()
+    _condition(verdict, before, after)
     return Comparison(
-        source=before.path,
-        result=after.path,
-        scale=scale_of(before.picture, after.picture),
-        frames=len(after.picture.times),
+        source=verdict.source.path,
+        result=verdict.result.path,
+        scale=scale_of(verdict.source.video, verdict.result.video),
+        frames=len(after.frames.times),
         largest_time_error=float(verdict.largest_time_error),
         differences=tuple(verdict.differences),
         information=tuple(verdict.information),
     )
 
 
-def _covers(verdict: Verdict) -> None:
-    before, after = Counter(verdict.source.covers), Counter(verdict.result.covers)
-    for lost, found in zip_longest((before - after).elements(), (after - before).elements()):
-        verdict.differ("cover art", some(lost), some(found))
+def _counterpart(source: MediaInfo, result: Path) -> MediaInfo:
+    """The result with the video that stands where the source's does among its videos; its best if it has fewer."""
+    found = probe(result)
+    place = _videos(source).index(source.video.index)
+    chosen = _videos(found)[place : place + 1]
+    return probe(result, video_stream=chosen[0]) if chosen not in ([], [found.video.index]) else found
 
 
-def _attachments(verdict: Verdict) -> None:
+def _videos(media: MediaInfo) -> list[int]:
+    return [stream.index for stream in media.streams if stream.kind == "video"]
+
+
+def _pieces(verdict: Verdict, before: Iterable[tuple[str, str]], after: Iterable[tuple[str, str]]) -> None:
     """Pairs those of a name; their order says nothing."""
-    before, after = Counter(verdict.source.attachments), Counter(verdict.result.attachments)
-    gone, come = list((before - after).elements()), list((after - before).elements())
-    for lost in gone:
-        found = next((other for other in come if other.name == lost.name), None)
-        if found is None:
-            verdict.differ(f"attachment {lost.name}", _described(lost), None)
-            continue
-        come.remove(found)
-        verdict.check(f"attachment {lost.name} type", lost.mimetype, found.mimetype)
-        verdict.check(f"attachment {lost.name}", str(lost.content), str(found.content))
-    for found in come:
-        verdict.differ(f"attachment {found.name}", None, _described(found))
-
-
-def _described(attachment: Attachment) -> str:
-    return f"{attachment.mimetype}, {attachment.content}"
+    gone = list((Counter(before) - Counter(after)).elements())
+    come = list((Counter(after) - Counter(before)).elements())
+    for what, lost in gone:
+        found = next((piece for piece in come if piece[0] == what), None)
+        verdict.differ(what, lost, found and found[1])
+        if found is not None:
+            come.remove(found)
+    for what, added in come:
+        verdict.differ(what, None, added)
 
 
 def _timecodes(verdict: Verdict) -> None:
-    before, after = verdict.source, verdict.result
-    verdict.check("timecode", joined(before.timecodes), joined(after.timecodes))
-    if before.timecodes == after.timecodes and bool(before.timecode_tracks) != bool(after.timecode_tracks):
-        how = "a track to a tag" if before.timecode_tracks else "a tag to a track"
-        verdict.inform(f"timecode {joined(before.timecodes)} was converted from {how}")
+    before, after = _timecodes_of(verdict.source), _timecodes_of(verdict.result)
+    verdict.check("timecode", before, after)
+    was_track, is_track = (any(s.kind == "timecode" for s in m.streams) for m in (verdict.source, verdict.result))
+    if before == after and was_track != is_track:
+        verdict.inform(
+            f"timecode {before} was converted from {'a track to a tag' if was_track else 'a tag to a track'}"
+        )
 
 
-def _chapters(verdict: Verdict) -> None:
-    before, after = verdict.source.chapters, verdict.result.chapters
+def _timecodes_of(media: MediaInfo) -> str | None:
+    """Of the file and all its streams: they repeat each other's."""
+    tags = (media.tags, *(stream.tags for stream in media.streams))
+    return joined({value for each in tags for key, value in each.items() if key.lower() == "timecode"})
+
+
+def _chapters(verdict: Verdict, before: Sequence[Any], after: Sequence[Any]) -> None:
     if len(before) != len(after):
         verdict.differ("chapters", len(before), len(after))
         return
     for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
-        verdict.check(f"chapter {number} title", old.title, new.title)
-        allowed = max(CHAPTER_TOLERANCE, old.tick, new.tick)
-        for name, one, other in (("start", old.start, new.start), ("end", old.end, new.end)):
+        verdict.check(f"chapter {number} title", old["metadata"].get("title"), new["metadata"].get("title"))
+        allowed = max(CHAPTER_TOLERANCE, old["time_base"], new["time_base"])
+        for name in ("start", "end"):
+            one, other = (chapter[name] * chapter["time_base"] for chapter in (old, new))
             if abs(one - other) > allowed:
                 verdict.differ(f"chapter {number} {name}", seconds(one), seconds(other))
 
 
-def _condition(verdict: Verdict) -> None:
+def _condition(verdict: Verdict, before: Contents, after: Contents) -> None:
     """What is damaged cannot be vouched for, even where both are in the same way."""
-    before, after = verdict.source, verdict.result
     if before.damage or after.damage:
         verdict.differ("damage", "; ".join(before.damage) or None, "; ".join(after.damage) or None)
     for name, contents in (("source", before), ("result", after)):
-        for note in contents.notes:
-            verdict.inform(f"{name}: {note}")
+        if contents.late_streams:
+            verdict.inform(f"{name}: streams that begin late in the file are not compared")
+    for what in verdict.source.video.uncarried:
+        verdict.inform(f"source: {what} is not compared")

@@ -1,191 +1,68 @@
-"""What is known of a media file once it has been read: facts, times and hashes, but neither pictures nor sound."""
+"""Reading a whole file once: every packet goes to what gathers its stream."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Mapping
-from fractions import Fraction
-from pathlib import Path
+from typing import Any
 
 import attrs
+import av.error
 
-from rave_trio.frames import ChromaLocation, PixelFormat
-
-NO_TIME = -(2**63)
-"""Stands in :class:`Times` for a time that the file does not state."""
-
-
-@attrs.frozen
-class Blob:
-    """Bytes, by their number and hash."""
-
-    size: int
-    digest: str
-
-    def __str__(self) -> str:
-        return f"{self.size} bytes ({self.digest[:8]})"
-
-
-@attrs.frozen
-class Times:
-    """Times of one stream in ticks of ``time_base`` seconds; ``NO_TIME`` where there is none."""
-
-    ticks: array[int]
-    time_base: Fraction
-
-    def __len__(self) -> int:
-        return len(self.ticks)
-
-    def __getitem__(self, index: int) -> Fraction | None:
-        """The time in seconds."""
-        return None if self.ticks[index] == NO_TIME else self.ticks[index] * self.time_base
-
-    @property
-    def unordered(self) -> int:
-        """How many are not above the one before."""
-        return sum(after <= before for before, after in zip(self.ticks, memoryview(self.ticks)[1:], strict=False))
-
-
-@attrs.frozen
-class Labels:
-    """What a stream says about itself; tags without those that the other fields hold, keys in lower case."""
-
-    language: str | None
-    title: str | None
-    disposition: frozenset[str]
-    tags: Mapping[str, str]
-
-
-@attrs.frozen
-class Packets:
-    """A run of packets: their bytes, and their presentation times."""
-
-    content: Blob
-    times: Times
-
-
-@attrs.frozen
-class Texts:
-    """The events of a text subtitle: 64 bits of each text's hash, styles removed, and when it is shown."""
-
-    hashes: array[int]
-    starts: Times
-    ends: Times
-
-
-@attrs.frozen
-class Track:
-    """One stream that is carried over as it is.
-
-    ``packets`` are all that count, ``priming`` the first ones of these, which end before time 0; ``settled`` are those
-    after the priming.  ``ends`` are kept for subtitles.  ``disordered`` counts decode times that lie before the
-    previous one.
-    """
-
-    index: int
-    kind: str
-    codec: str
-    labels: Labels
-    extradata: Blob | None
-    packets: Packets
-    settled: Packets
-    priming: int
-    ends: Times | None
-    texts: Texts | None
-    disordered: int
-
-    def __str__(self) -> str:
-        return f"{self.kind} #{self.index}"
-
-
-@attrs.frozen
-class Picture:
-    """The frames of the video stream that is worked on.
-
-    ``rotation`` is in degrees and, with ``flipped``, says all of a display matrix but where the picture is put;
-    ``mastering`` is the primaries' and the white point's x and y and the least and greatest luminance, None for what is
-    not stated; ``light`` is MaxCLL and MaxFALL.  ``interlaced`` and ``mended`` count frames, the latter those that the
-    decoder found damaged.  ``changed_at`` is the first frame of another size or format.
-    """
-
-    index: int
-    codec: str
-    labels: Labels
-    width: int
-    height: int
-    pixel_format: PixelFormat
-    matrix: int
-    primaries: int
-    transfer: int
-    range: int
-    chroma_location: ChromaLocation
-    sample_aspect_ratio: Fraction
-    rotation: float
-    flipped: bool
-    mastering: tuple[Fraction | None, ...] | None
-    light: tuple[int, int] | None
-    captions: Blob
-    interlaced: int
-    mended: int
-    times: Times
-    last_duration: Fraction | None
-    rate: Fraction | None
-    changed_at: int | None
-
-
-@attrs.frozen
-class Attachment:
-    name: str
-    mimetype: str
-    content: Blob
-
-
-@attrs.frozen
-class Chapter:
-    """Times in seconds, each within ``tick`` of the truth."""
-
-    title: str | None
-    start: Fraction
-    end: Fraction
-    tick: Fraction
+from rave_trio.media._libav import reason
+from rave_trio.media.compare.measures import Sum, sum_of
+from rave_trio.media.compare.tracks import Track
+from rave_trio.media.compare.video import Frames
+from rave_trio.media.probe import MediaInfo
 
 
 @attrs.frozen
 class Contents:
-    """All that a media file carries.
+    """What a file carries beside the facts that probing shows.
 
-    ``tags`` are the container's, keys in lower case.  ``damage`` says what kept part of the file from being read,
-    ``notes`` what else is odd about it.
+    ``pieces`` are cover art and attachments: what each is called and what is in it, in words.  ``damage`` says what
+    kept part of the file from being read.
     """
 
-    path: Path
-    format: str
-    tags: Mapping[str, str]
-    chapters: tuple[Chapter, ...]
-    picture: Picture
+    frames: Frames
     tracks: tuple[Track, ...]
-    covers: tuple[Blob, ...]
-    attachments: tuple[Attachment, ...]
-    timecodes: frozenset[str]
-    timecode_tracks: int
+    pieces: tuple[tuple[str, str], ...]
+    chapters: tuple[Any, ...]
     damage: tuple[str, ...]
-    notes: tuple[str, ...]
+    late_streams: bool
 
-    @property
-    def is_matroska(self) -> bool:
-        """Whether times were rounded to the container's own scale."""
-        return "matroska" in self.format
 
-    @property
-    def is_sequence(self) -> bool:
-        """Whether this is a sequence of pictures, which has no times of its own."""
-        return self.format.startswith("image2")
-
-    @property
-    def is_mov(self) -> bool:
-        return "mov" in self.format.split(",")
-
-    @property
-    def picture_position(self) -> int:
-        """The place of the picture's stream among the video streams that are no cover art."""
-        return sum(track.kind == "video" and track.index < self.picture.index for track in self.tracks)
+def read(media: MediaInfo) -> Contents:
+    """Read all of a file.  Blocking, for as long as decoding its video takes.  Damage does not raise."""
+    damage, late_streams = [], False
+    with media.open() as container:
+        frames = Frames(container.streams[media.video.index], media.video)
+        tracks: dict[int, Track] = {}
+        covers: dict[int, Sum] = {}
+        pieces = []
+        for info in media.streams:
+            stream: Any = container.streams[info.index]
+            if info.kind == "cover":
+                covers[info.index] = Sum()
+            elif info.kind == "attachment":
+                pieces.append((f"attachment {stream.name}", f"{stream.mimetype}, {sum_of(stream.data)}"))
+            elif info.kind not in ("timecode", "chapters") and info.index != media.video.index:
+                tracks[info.index] = Track(stream, info)
+        takers = {index: track.take for index, track in tracks.items()} | {i: cover.add for i, cover in covers.items()}
+        takers[media.video.index] = frames.take
+        try:
+            for packet in container.demux():
+                take = takers.get(packet.stream.index)
+                if take is not None and (packet.size or packet.dts is not None):
+                    take(packet)
+        except av.error.FFmpegError as error:
+            damage.append(f"the container is damaged after {frames.where()}: {reason(error)}")
+        except IndexError:  # PyAV has no place for streams that libav finds while reading, and trips at the very end
+            late_streams = True
+        frames.take(None)
+        chapters = tuple(container.chapters())
+    if media.cut_short:
+        damage.append("the file ends before its container says")
+    if frames.failures:
+        count, first = len(frames.failures), frames.failures[0]
+        damage.append(f"packets of the video that cannot be decoded: {count}, the first {first}")
+    pieces += [("cover art", cover.words or "nothing") for cover in covers.values()]
+    return Contents(frames, tuple(tracks.values()), tuple(pieces), chapters, tuple(damage), late_streams)

@@ -1,122 +1,200 @@
-"""Comparing the other streams: each with its copy, packet by packet, or text by text where its codec changed."""
+"""The other streams: each with its copy, packet by packet, or text by text where its codec changed."""
 
 from __future__ import annotations
 
-from array import array
+import re
 from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
 
-import attrs
+import av.error
+from av.bitstream import BitStreamFilterContext
+from av.packet import Packet
 
-from rave_trio.media.compare.contents import NO_TIME, Times, Track
-from rave_trio.media.compare.verdict import Verdict, seconds, some
+from rave_trio.media.compare.measures import Sum, Times, seconds, sum_of
+from rave_trio.media.compare.verdict import Verdict
+from rave_trio.media.probe import StreamInfo
+from rave_trio.media.subtitles import CONVERSIONS, without_blank_lines
 
+PRIMING = Fraction(1)
+"""Seconds before time 0 in which packets of sound may be an encoder's priming."""
 
-def compare_tracks(verdict: Verdict) -> None:
-    """Compare the streams that are to be carried over as they are, and their order."""
-    pairs, extra = _paired(verdict.source.tracks, verdict.result.tracks)
-    kept = []
-    for before, after in pairs:
-        if after is None:
-            verdict.differ(str(before), _described(before), None)
-        else:
-            kept.append((before, after))
-            _track(verdict, before, after)
-    for track in extra:
-        verdict.differ(f"{track} of the result", None, _described(track))
-    in_result = sorted(kept, key=lambda pair: pair[1].index)
-    if in_result != kept:
-        verdict.differ("order of the streams", _listed(kept), _listed(in_result))
+PRIMING_SLACK = Fraction(1, 1000)
+"""Seconds by which rounding may make priming reach over time 0."""
 
-
-def _listed(pairs: Sequence[tuple[Track, Track]]) -> str:
-    return ", ".join(str(before) for before, _ in pairs)
-
-
-def _described(track: Track) -> str:
-    return " ".join(filter(None, (track.codec, track.labels.language, track.labels.title)))
-
-
-def _paired(source: Sequence[Track], result: Sequence[Track]) -> tuple[list[tuple[Track, Track | None]], list[Track]]:
-    """Each of the source's tracks with its copy, found by content and labels, by content, or by order; and the rest."""
-    left = list(result)
-    found: dict[int, Track] = {}
-    for fits in (_alike_and_labelled, _alike, _of_a_kind):
-        for track in source:
-            copy = next((other for other in left if fits(track, other)), None)
-            if copy is not None and track.index not in found:
-                found[track.index] = copy
-                left.remove(copy)
-    return [(track, found.get(track.index)) for track in source], left
-
-
-def _alike_and_labelled(one: Track, other: Track) -> bool:
-    same_name = (one.labels.language, one.labels.title) == (other.labels.language, other.labels.title)
-    return same_name and _alike(one, other)
-
-
-def _alike(one: Track, other: Track) -> bool:
-    if one.codec != other.codec and one.texts is not None and other.texts is not None:
-        return one.texts.hashes == other.texts.hashes
-    return one.kind == other.kind and one.settled.content == other.settled.content
-
-
-def _of_a_kind(one: Track, other: Track) -> bool:
-    return one.kind == other.kind
-
-
-def _track(verdict: Verdict, before: Track, after: Track) -> None:
-    what = str(before)
-    verdict.labels(what, before.labels, after.labels, before.kind)
-    if before.codec == after.codec:
-        if before.extradata is not None:
-            verdict.check(f"{what} extradata", str(before.extradata), some(after.extradata))
-        _packets(verdict, what, before, after)
-    elif before.texts is not None and after.texts is not None:
-        verdict.inform(f"{what} was converted from {before.codec} to {after.codec}")
-        _texts(verdict, what, before, after)
-    else:
-        verdict.differ(f"{what} codec", before.codec, after.codec)
-
-
-def _packets(verdict: Verdict, what: str, before: Track, after: Track) -> None:
-    old, new = before.packets, after.packets
-    if len(old.times) != len(new.times) and before.settled.content == after.settled.content:
-        verdict.inform(f"{what} packets of priming before time 0: {before.priming} became {after.priming}")
-        old, new = before.settled, after.settled
-    if len(old.times) != len(new.times):
-        verdict.differ(f"{what} packets", len(old.times), len(new.times))
-        return
-    verdict.check(f"{what} payload", str(old.content), str(new.content))
-    if before.disordered and old.times != new.times:
-        verdict.inform(f"{what} times are not compared, as the source's go back: {before.disordered} times")
-        return
-    # Matroska's muxer rounds once more where it takes off the codec's delay.
-    verdict.times(f"{what} times", old.times, new.times, "packet", looseness=2)
-    if before.ends is not None and after.ends is not None and before.codec not in ENDS_INSIDE:
-        _ends(verdict, what, before.ends, after.ends, "packet")
-
+TEXT_SUBTITLES = {"mov_text", *CONVERSIONS["mp4"]}
 
 ENDS_INSIDE = ("dvd_subtitle",)
 """Codecs whose packets say themselves when they end."""
 
 
-def _texts(verdict: Verdict, what: str, before: Track, after: Track) -> None:
-    old, new = before.texts, after.texts
-    assert old is not None
-    assert new is not None
-    if len(old.hashes) != len(new.hashes):
-        verdict.differ(f"{what} texts", len(old.hashes), len(new.hashes))
+class Track:
+    """A stream that is carried over, gathered packet by packet.
+
+    Left out are packets that an edit list hides and those of text subtitles that show no text.  ``priming`` counts the
+    first ones that end before time 0; ``settled`` are those after them.  ``ends`` are kept of subtitles, ``texts`` of
+    text subtitles, without styles.  ``disordered`` says whether decode times go back.
+    """
+
+    def __init__(self, stream: Any, info: StreamInfo) -> None:
+        self.info = info
+        # libav adds to mov_text's styles whenever it writes them.
+        context = None if info.codec == "mov_text" else stream.codec_context
+        self.extradata: bytes | None = None if context is None else context.extradata
+        self.content, self.settled = Sum(), Sum()
+        self.times, self.ends = (Times(stream.time_base or Fraction(1, 1000)) for _ in range(2))
+        self.texts: list[str] | None = [] if info.codec in TEXT_SUBTITLES else None
+        self.priming = 0
+        self.disordered = False
+        self._stream = stream
+        self._dts: int | None = None
+        self._framing: BitStreamFilterContext | None = None
+        if info.codec == "aac" and not self.extradata:
+            self._framing = BitStreamFilterContext("aac_adtstoasc", stream)
+
+    def __str__(self) -> str:
+        return f"{self.info.kind} #{self.info.index}"
+
+    @property
+    def described(self) -> str:
+        return " ".join(filter(None, (self.info.codec, self.info.language, self.info.title)))
+
+    def take(self, packet: Packet[Any]) -> None:
+        pts = packet.dts if packet.pts is None else packet.pts
+        primes = self._primes(pts, packet.duration or 0)
+        if packet.is_discard and not primes:
+            return
+        if self.texts is not None:
+            text = self._text(packet)
+            if not text:
+                return
+            self.texts.append(text)
+        if packet.dts is not None:
+            self.disordered |= self._dts is not None and packet.dts < self._dts
+            self._dts = packet.dts
+        for content in self._unframed(packet):
+            self.content.add(content)
+            if not primes:
+                self.settled.add(content)
+        self.priming += primes
+        self.times.add(pts)
+        if self.info.kind == "subtitle":
+            self.ends.add(packet.pts + packet.duration if packet.pts is not None and packet.duration else None)
+
+    def _primes(self, pts: int | None, duration: int) -> bool:
+        """Whether the packet may be priming: sound before time 0, with nothing but the like before it."""
+        if pts is None or self.info.kind != "audio" or self.priming < len(self.times):
+            return False
+        start, end = pts * self.times.time_base, (pts + duration) * self.times.time_base
+        return -PRIMING <= start < 0 and end <= PRIMING_SLACK
+
+    def _unframed(self, packet: Packet[Any]) -> list[Packet[Any]]:
+        """The packet without the headers that AAC has in transport streams, and nowhere else, in every packet."""
+        if self._framing is not None:
+            try:
+                return self._framing.filter(packet)
+            except av.error.FFmpegError:
+                self._framing = None
+        return [packet]
+
+    def _text(self, packet: Packet[Any]) -> str:
+        try:
+            events = self._stream.decode(without_blank_lines(packet) if self.info.codec == "subrip" else packet)
+        except av.error.FFmpegError:
+            return "(damaged)"
+        return "\n".join(filter(None, (plain_text(event.ass.decode(errors="replace")) for event in events)))
+
+
+def plain_text(event: str) -> str:
+    """The text of an ASS event (eight fields, then the text) without styles and comments."""
+    text = re.sub(r"\{[^}]*\}", "", event.split(",", 8)[-1])
+    return re.sub(r"\\[Nn]", "\n", text).replace("\\h", " ").strip()
+
+
+def compare_tracks(verdict: Verdict, source: Sequence[Track], result: Sequence[Track]) -> None:
+    """Compare the streams that are to be carried over as they are, and their order."""
+    copies = _copies(source, result)
+    for before in source:
+        if before in copies:
+            _compare(verdict, before, copies[before])
+        else:
+            verdict.differ(str(before), before.described, None)
+    for after in result:
+        if after not in copies.values():
+            verdict.differ(f"{after} of the result", None, after.described)
+    in_source = [before for before in source if before in copies]
+    in_result = sorted(in_source, key=lambda before: copies[before].info.index)
+    verdict.check("order of the streams", ", ".join(map(str, in_source)), ", ".join(map(str, in_result)))
+
+
+def _copies(source: Sequence[Track], result: Sequence[Track]) -> dict[Track, Track]:
+    """The source's tracks with their copies, found by content and labels, by content, or by order."""
+    left = list(result)
+    found: dict[Track, Track] = {}
+    for fits in (_alike_and_labelled, _alike, _of_a_kind):
+        for track in source:
+            copy = None if track in found else next((other for other in left if fits(track, other)), None)
+            if copy is not None:
+                found[track] = copy
+                left.remove(copy)
+    return found
+
+
+def _alike_and_labelled(one: Track, other: Track) -> bool:
+    same_name = (one.info.language, one.info.title) == (other.info.language, other.info.title)
+    return same_name and _alike(one, other)
+
+
+def _alike(one: Track, other: Track) -> bool:
+    if one.info.codec != other.info.codec and one.texts is not None:
+        return one.texts == other.texts
+    return _of_a_kind(one, other) and one.settled.words == other.settled.words
+
+
+def _of_a_kind(one: Track, other: Track) -> bool:
+    return one.info.kind == other.info.kind
+
+
+def _compare(verdict: Verdict, before: Track, after: Track) -> None:
+    what = str(before)
+    verdict.labels(what, before.info, after.info)
+    unit = "packet"
+    if before.info.codec != after.info.codec:
+        if before.texts is None or after.texts is None:
+            verdict.differ(f"{what} codec", before.info.codec, after.info.codec)
+            return
+        verdict.inform(f"{what} was converted from {before.info.codec} to {after.info.codec}")
+        unit = "text"
+    elif before.extradata is not None:
+        verdict.check(f"{what} extradata", sum_of(before.extradata), sum_of(after.extradata or b""))
+    old, new = before.times, after.times
+    if len(old) != len(new) and before.settled.words == after.settled.words:
+        verdict.inform(f"{what} packets of priming before time 0: {before.priming} became {after.priming}")
+        old, new = old.since(before.priming), new.since(after.priming)
+    elif len(old) != len(new):
+        verdict.differ(f"{what} {unit}s", len(old), len(new))
         return
-    changed = [index for index, pair in enumerate(zip(old.hashes, new.hashes, strict=True)) if pair[0] != pair[1]]
+    elif unit == "packet":
+        verdict.check(f"{what} payload", before.content.words, after.content.words)
+    else:
+        _texts(verdict, what, before, after)
+    if before.disordered and old != new:
+        verdict.inform(f"{what} times are not compared, as the source's go back")
+        return
+    # Matroska's muxer rounds once more where it takes off the codec's delay; an end is a sum of two rounded values.
+    verdict.times(f"{what} times", old, new, unit, looseness=2)
+    if before.info.kind == "subtitle" and before.info.codec not in ENDS_INSIDE:
+        stated = after.ends.where_stated(before.ends)  # where the source leaves one open, any will do
+        verdict.times(f"{what} ends", before.ends, stated, unit, looseness=2)
+
+
+def _texts(verdict: Verdict, what: str, before: Track, after: Track) -> None:
+    pairs = zip(before.texts or (), after.texts or (), strict=True)
+    changed = [(index, *pair) for index, pair in enumerate(pairs) if pair[0] != pair[1]]
     if changed:
-        first = f"text {changed[0]} at {seconds(old.starts[changed[0]])}"
-        verdict.differ(f"{what} texts", first, f"another, the first of {len(changed)}")
-    verdict.times(f"{what} times", old.starts, new.starts, "text")
-    _ends(verdict, what, old.ends, new.ends, "text")
-
-
-def _ends(verdict: Verdict, what: str, before: Times, after: Times, unit: str) -> None:
-    """Ends are sums of a time and a duration, each rounded.  Where the source leaves one open, any will do."""
-    stated = [index for index, tick in enumerate(before.ticks) if tick != NO_TIME]
-    old, new = (attrs.evolve(t, ticks=array("q", [t.ticks[index] for index in stated])) for t in (before, after))
-    verdict.times(f"{what} ends", old, new, unit, looseness=2)
+        index, old, new = changed[0]
+        verdict.differ(
+            f"{what} texts",
+            f"{old!r} at {seconds(before.times[index])}",
+            f"{new!r}, the first of {len(changed)} that differ",
+        )

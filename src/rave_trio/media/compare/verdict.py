@@ -1,18 +1,22 @@
-"""What a comparison has found so far, and the rules that all of its parts share: labels, tags and times."""
+"""What a comparison has found so far, and the rules that its parts share: how labels, tags and times may differ."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from fractions import Fraction
 
 import attrs
 
-from rave_trio.media.compare.contents import NO_TIME, Blob, Contents, Labels, Times
-from rave_trio.media.compare.labels import own_tags, same_language, same_tag
+from rave_trio.media.compare.measures import Times, apart, seconds
+from rave_trio.media.probe import MediaInfo, StreamInfo
+from rave_trio.media.tags import SAME_LANGUAGE, file_tags, own_tags
 
-MP4_DISPOSITIONS = (frozenset({"captions", "hearing_impaired"}), frozenset({"descriptions", "visual_impaired"}))
-"""Pairs for which MP4 has one word, which libav reads as both."""
+SAME_FLAG = {"captions": "hearing_impaired", "descriptions": "visual_impaired"}
+"""Pairs of dispositions for which MP4 has one word, which libav reads as both."""
+
+LABELS = ("title", "name", "language")
+"""Tags of a stream that are compared by themselves."""
 
 Value = str | int | float | None
 
@@ -26,15 +30,15 @@ class Difference:
     result: Value
 
 
+@attrs.define
 class Verdict:
     """Differences and information about two files, and the largest error in time that was seen.  Not thread-safe."""
 
-    def __init__(self, source: Contents, result: Contents) -> None:
-        self.source = source
-        self.result = result
-        self.differences: list[Difference] = []
-        self.information: list[str] = []
-        self.largest_time_error = Fraction(0)
+    source: MediaInfo
+    result: MediaInfo
+    differences: list[Difference] = attrs.Factory(list)
+    information: list[str] = attrs.Factory(list)
+    largest_time_error: Fraction = Fraction(0)
 
     def differ(self, what: str, source: Value, result: Value) -> None:
         self.differences.append(Difference(what, source, result))
@@ -47,92 +51,48 @@ class Verdict:
     def inform(self, text: str) -> None:
         self.information.append(text)
 
-    def labels(self, what: str, before: Labels, after: Labels, kind: str) -> None:
-        """Compare what two streams of a kind say about themselves."""
-        if not same_language(before.language, after.language):
+    def labels(self, what: str, before: StreamInfo, after: StreamInfo) -> None:
+        """Compare what a stream and its copy say about themselves."""
+        if _language(before) != _language(after):
             self.differ(f"{what} language", before.language, after.language)
         self.check(f"{what} title", before.title, after.title)
-        old, new = self._disposition(before), self._disposition(after)
-        if "default" in new - old and self.result.is_mov and not self._has_default(kind):
+        old, new = ({SAME_FLAG.get(flag, flag) for flag in stream.flags} for stream in (before, after))
+        if "default" in new - old and self.result.format.startswith("mov") and not self._has_default(before.kind):
             self.inform(f"{what} is default: MP4 and MOV make one stream of a kind so where none is")
-            new -= {"default"}
+            new.discard("default")
         self.check(f"{what} disposition", joined(old), joined(new))
-        self.tags(f"{what} tag", before.tags, after.tags)
+        self._tags(f"{what} tag", _stream_tags(before, self.source), _stream_tags(after, self.result))
 
-    def tags(self, what: str, source: Mapping[str, str], result: Mapping[str, str]) -> None:
-        """Compare the tags that are no muxer's."""
-        before, after = own_tags(source), own_tags(result)
+    def file_tags(self) -> None:
+        """Compare the tags of the files as a whole."""
+        self._tags("tag", _file_tags(self.source), _file_tags(self.result))
+
+    def _tags(self, what: str, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         for key in sorted(before.keys() | after.keys()):
-            if not same_tag(key, before.get(key), after.get(key)):
-                self.differ(f"{what} {key}", before.get(key), after.get(key))
-
-    def _disposition(self, labels: Labels) -> frozenset[str]:
-        found = labels.disposition
-        if self.source.is_mov or self.result.is_mov:
-            for pair in MP4_DISPOSITIONS:
-                found |= pair if pair & found else frozenset()
-        return found
+            self.check(f"{what} {key}", before.get(key), after.get(key))
 
     def _has_default(self, kind: str) -> bool:
         """Whether a stream of that kind is marked default in the source."""
-        labelled = [("video", self.source.picture.labels), *((t.kind, t.labels) for t in self.source.tracks)]
-        return any("default" in labels.disposition for other, labels in labelled if other == kind)
+        return any("default" in stream.flags for stream in self.source.streams if stream.kind == kind)
 
     def times(self, what: str, before: Times, after: Times, unit: str, looseness: int = 1) -> None:
         """Compare times one by one; ``unit`` is what is counted, ``looseness`` a factor on the tolerance."""
-        apart = deviation(before, after, looseness * self.tolerance(before, after))
-        self.largest_time_error = max(self.largest_time_error, apart.largest)
-        if apart.count:
+        found, largest = apart(before, after, looseness * self.tolerance(before, after))
+        self.largest_time_error = max(self.largest_time_error, largest)
+        if found:
             self.differ(
                 what,
-                f"{seconds(before[apart.first])} at {unit} {apart.first}",
-                f"{seconds(after[apart.first])}, the first of {apart.count} that differ",
+                f"{seconds(before[found[0]])} at {unit} {found[0]}",
+                f"{seconds(after[found[0]])}, the first of {len(found)} that differ",
             )
 
     def tolerance(self, before: Times, after: Times) -> Fraction:
         """Seconds by which times may be apart: what a container must round that cannot hold them, or always does."""
-        allowed = [
-            times.time_base / 2
-            for times, contents in ((before, self.source), (after, self.result))
-            if contents.is_matroska
-        ]
+        sides = ((before, self.source), (after, self.result))
+        allowed = [times.time_base / 2 for times, media in sides if "matroska" in media.format]
         if (before.time_base / after.time_base).denominator != 1:
             allowed.append(after.time_base / 2)
         return max(allowed, default=Fraction(0))
-
-
-@attrs.frozen
-class Deviation:
-    """How many times are further apart than allowed, the first of them, and the most that any are, in seconds."""
-
-    count: int
-    first: int
-    largest: Fraction
-
-
-def deviation(before: Times, after: Times, allowed: Fraction) -> Deviation:
-    """Compare as many times as both have, as integers in ticks that both time bases are multiples of."""
-    common = math.lcm(before.time_base.denominator, after.time_base.denominator)
-    one, other = int(before.time_base * common), int(after.time_base * common)
-    limit = math.floor(allowed * common)
-    count = first = largest = 0
-    for index, (a, b) in enumerate(zip(before.ticks, after.ticks, strict=False)):
-        if a == b == NO_TIME:
-            continue
-        if NO_TIME in (a, b):
-            apart = limit + 1
-        else:
-            apart = abs(a * one - b * other)
-            largest = max(largest, apart)
-        if apart > limit:
-            first = first if count else index
-            count += 1
-    return Deviation(count, first, Fraction(largest, common))
-
-
-def seconds(time: Fraction | None) -> str:
-    """A time for people, to the microsecond."""
-    return "no time" if time is None else f"{float(time):.6f}".rstrip("0").rstrip(".") + " s"
 
 
 def joined(words: Iterable[str]) -> str | None:
@@ -140,6 +100,40 @@ def joined(words: Iterable[str]) -> str | None:
     return ", ".join(sorted(words)) or None
 
 
-def some(blob: Blob | None) -> str | None:
-    """The blob in words, None if it is empty."""
-    return str(blob) if blob is not None and blob.size else None
+def _language(stream: StreamInfo) -> str | None:
+    return SAME_LANGUAGE.get(stream.language or "", stream.language)
+
+
+def _stream_tags(stream: StreamInfo, media: MediaInfo) -> dict[str, str]:
+    """The tags of a stream that are no labels.  MP4 and MOV put the file's time of creation into every track."""
+    of_file = ("creation_time", _file_tags(media).get("creation_time"))
+    tags = _comparable(own_tags(stream.tags))
+    return {key: value for key, value in tags.items() if key not in LABELS and (key, value) != of_file}
+
+
+def _file_tags(media: MediaInfo) -> dict[str, str]:
+    return _comparable(file_tags(media.tags))
+
+
+def _comparable(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags as all containers would write them, without timecodes, which may be tracks as well.
+
+    MOV gives some of them twice, once with a language behind the key.
+    """
+    plain = {key.lower(): value for key, value in tags.items()}
+    if "creation_time" in plain:
+        plain["creation_time"] = _instant(plain["creation_time"])
+    return {
+        key: value
+        for key, value in plain.items()
+        if key != "timecode" and ("-" not in key or plain.get(key.rpartition("-")[0]) != value)
+    }
+
+
+def _instant(text: str) -> str:
+    """A time of creation in one way of writing it; without a zone it is UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
