@@ -149,6 +149,10 @@ class Pool(Generic[Memory]):
         self._idle: defaultdict[int, list[_Buffer[Memory]]] = defaultdict(list)
         self._hits = self._misses = self._evictions = self._waits = self._leased = self._gifts = 0
         self._closed = False
+        self._moving = 0
+        """Buffers that are being made or freed just now: they count in the ledger and are neither lent nor idle."""
+        self._changes = 0
+        """Times that there may have come to be more room."""
 
     def stats(self) -> PoolStats:
         with self._lock:
@@ -167,6 +171,7 @@ class Pool(Generic[Memory]):
         with self._lock:
             idle = [buffer for buffers in self._idle.values() for buffer in buffers]
             self._idle.clear()
+            self._moving += len(idle)
         for buffer in idle:
             self._discard(buffer)
 
@@ -178,14 +183,17 @@ class Pool(Generic[Memory]):
         waited = False
         while True:
             ticket = self._waiting.ticket()
+            with self._lock:
+                changes = self._changes
             buffer = self._take_idle(size) or self._allocate(size)
             if buffer is not None:
                 return buffer
             with self._lock:
-                alone = self._leased == 0
+                if self._changes != changes:
+                    continue
+                if self._leased == self._moving == 0:
+                    raise OutOfMemory(f"there is no room for {size} bytes under the limit of {self._ledger.limit}")
                 self._waits += not waited
-            if alone:
-                raise OutOfMemory(f"there is no room for {size} bytes under the limit of {self._ledger.limit}")
             waited = True
             self._waiting.wait(ticket)
 
@@ -203,25 +211,29 @@ class Pool(Generic[Memory]):
     def _allocate(self, size: int) -> _Buffer[Memory] | None:
         """A new buffer, for which idle ones may have to go; None if the ledger's limit leaves no room even so."""
         while True:
-            entry = self._ledger.try_enter(self._owner, size)
-            if entry is None:
-                if self._evict_one():
-                    continue
-                return None
-            try:
-                memory = self._make(size)
-            except MemoryError as error:
-                entry.close()
-                if self._evict_one():
-                    continue
-                raise OutOfMemory(f"{size} bytes cannot be allocated for {self._owner}") from error
-            except BaseException:
-                entry.close()
-                raise
             with self._lock:
-                self._misses += 1
-                self._leased += 1
-            return _Buffer(memory, size, entry)
+                self._moving += 1
+                entry = self._ledger.try_enter(self._owner, size)
+                if entry is None:
+                    self._moving -= 1
+            if entry is not None:
+                try:
+                    buffer = _Buffer(self._make(size), size, entry)
+                except MemoryError as error:
+                    self._moved(entry)
+                    if not self._evict_one():
+                        raise OutOfMemory(f"{size} bytes cannot be allocated for {self._owner}") from error
+                except BaseException:
+                    self._moved(entry)
+                    raise
+                else:
+                    with self._lock:
+                        self._moving -= 1
+                        self._misses += 1
+                        self._leased += 1
+                    return buffer
+            elif not self._evict_one():
+                return None
 
     def _evict_one(self) -> bool:
         """Free one idle buffer, the largest, and of those the least recently used; whether there was one."""
@@ -232,6 +244,7 @@ class Pool(Generic[Memory]):
             buffer = min(self._idle[largest], key=lambda b: b.used)
             self._idle[largest].remove(buffer)
             self._evictions += 1
+            self._moving += 1
         self._discard(buffer)
         return True
 
@@ -243,13 +256,27 @@ class Pool(Generic[Memory]):
             keep = not self._closed
             if keep:
                 self._idle[buffer.size].append(buffer)
-        if not keep:
+                self._changes += 1
+            else:
+                self._moving += 1
+        if keep:
+            self._waiting.notify()
+        else:
             self._discard(buffer)
-        self._waiting.notify()
 
     def _discard(self, buffer: _Buffer[Memory]) -> None:
-        self._free(buffer.memory)
-        buffer.entry.close()
+        try:
+            self._free(buffer.memory)
+        finally:
+            self._moved(buffer.entry)
+
+    def _moved(self, entry: Entry) -> None:
+        """Memory that was being made or freed is gone."""
+        entry.close()
+        with self._lock:
+            self._moving -= 1
+            self._changes += 1
+        self._waiting.notify()
 
 
 class HostLease(Lease[npt.NDArray[np.uint8]]):
