@@ -23,6 +23,8 @@ FLOORS = {
     "estimate": 3,
     "report": 3,
     "job": 3,
+    "testing": 3,
+    "audit": 3,
     "cli": 4,
     "__main__": 5,
 }
@@ -33,7 +35,7 @@ HOMES = {
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "trio": {"pipeline", "job", "cli"},
-    "numpy": {"frames", "memory", "color", "inference", "estimate"},
+    "numpy": {"frames", "memory", "devices", "color", "inference", "estimate", "testing"},
 }
 
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -4,6 +4,7 @@ The floor plan.  Lower floors never import higher ones, and a test enforces it:
 
     4  cli                                       commands, rendering for people and programs
     3  plan, job, report                         decide, run, account for it
+       testing, audit                            synthetic stages and planted faults; checks of our own promises
     2  pipeline                                  the nursery, stages, channels, metrics, stopping
     1  memory, devices, media, color, inference  passive pieces with short blocking methods
     0  errors, frames, options                   words that every floor shares
@@ -17,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rave_trio.audit import StressReport, stress_test_synthetic
     from rave_trio.errors import RaveError, Stopped
     from rave_trio.job import Progress, upscale, upscale_sync
     from rave_trio.media.compare import Comparison, compare
@@ -37,10 +39,12 @@ _HOMES = {
     "RaveError": "errors",
     "Stop": "pipeline",
     "Stopped": "errors",
+    "StressReport": "audit",
     "UpscaleOptions": "options",
     "UpscalePipeline": "pipeline",
     "compare": "media.compare",
     "make_plan": "plan",
+    "stress_test_synthetic": "audit",
     "upscale": "job",
     "upscale_sync": "job",
 }
@@ -55,11 +59,13 @@ __all__ = [
     "RaveError",
     "Stop",
     "Stopped",
+    "StressReport",
     "UpscaleOptions",
     "UpscalePipeline",
     "__version__",
     "compare",
     "make_plan",
+    "stress_test_synthetic",
     "upscale",
     "upscale_sync",
 ]

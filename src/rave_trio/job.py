@@ -108,6 +108,10 @@ async def upscale(
         except Stopped as stopped:
             early = stopped  # told below, unless a cancellation from outside was the reason and goes on instead
             return None
+        except RaveError:
+            raise
+        except Exception as error:
+            raise StageCrashed(f"the run crashed: {type(error).__name__}: {error}") from error
 
     report = await run_stoppable(work, stop)
     if report is None:
@@ -230,7 +234,8 @@ class _Run:
             kept = await self._keep(await self._for_fallback(whole), parts, self._fallback)
         except Exception:
             raise failure from failure.__cause__
-        raise type(failure)(f"{failure}; {part.frames} finished frames are in {kept}") from failure
+        told = f"{failure}; {part.frames} finished frames are in {kept}"
+        raise type(failure)(told, remedy=failure.remedy, stage=failure.stage, frame=failure.frame) from failure
 
     async def _keep_partial(self, part: Part, parts: PartsFolder, defect: RaveError | None) -> RaveError:
         """Publish what there is beside the output, and return the error that says so."""
@@ -358,14 +363,22 @@ async def _hold(
     *args: *Args,
     unless: Callable[[], bool] = lambda: False,
 ) -> C:
-    """Make something in a worker thread; it is closed in one, whatever else happens, when the stack unwinds."""
+    """Make something in a worker thread; it is closed in one, whatever else happens, when the stack unwinds.
+
+    An error of closing is a note of the one that the stack unwinds for, if there is one.
+    """
     made = await trio.to_thread.run_sync(make, *args)
 
-    async def close() -> None:
+    async def close(_kind: object, first: BaseException | None, _traceback: object) -> None:
         if unless():
             return
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(made.close)
+            try:
+                await trio.to_thread.run_sync(made.close)
+            except Exception as error:
+                if first is None:
+                    raise
+                first.add_note(f"then: {error!r}")
 
-    held.push_async_callback(close)
+    held.push_async_exit(close)
     return made

@@ -1,0 +1,95 @@
+"""What the engine asks of a device that has memory and a sense of time of its own, such as a GPU.
+
+Threads: every method may be called from any thread, and from several at once.
+
+Streams: what is launched on one stream runs in order; what is launched on several runs in any order, or at once, but
+for what :meth:`Stream.wait` says.  Launching returns at once.  The memory that work was given belongs to that work
+until an event recorded after it has come: before that, it is neither read nor given back.
+
+Errors: work that fails says so at the next synchronisation of its stream, and at every one after that; nothing later on
+that stream runs.  Streams that wait for one of its later events fail with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class LaunchError(RuntimeError):
+    """Work on a device failed, some time before the synchronisation that tells of it; ``__cause__`` says why."""
+
+
+class DeviceMemory(Protocol):
+    """A piece of a device's memory, held until it is closed."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+
+    def array(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Its beginning seen as an array, of the device's own kind; contents are undefined at first.
+
+        Raises ValueError once it is closed, and for more than it holds.
+        """
+
+    def close(self) -> None:
+        """Give it back to the device.  Idempotent; no work that uses it may be under way."""
+
+
+class Event(Protocol):
+    """A moment in a stream: it comes when all that was launched before it was recorded is done."""
+
+    def query(self) -> bool:
+        """Whether it has come.  Raises LaunchError if what was before it failed."""
+
+    def wait(self) -> None:
+        """Block the calling thread until it has come.  Raises LaunchError if what was before it failed."""
+
+
+class Stream(Protocol):
+    """A queue of work that runs in order."""
+
+    def launch(self, work: Callable[..., object], *args: Any) -> None:
+        """Have ``work(*args)`` done, and return at once.
+
+        ``work`` runs where the device wants it to: it must not block, and uses only its arguments.
+        """
+
+    def record(self) -> Event:
+        """The moment at which all that was launched so far is done."""
+
+    def wait(self, event: Any) -> None:
+        """Let what is launched from now on begin after ``event``, of the same device; does not block the caller."""
+
+    def synchronize(self) -> None:
+        """Block the calling thread until all that was launched so far is done.  Raises LaunchError if some failed."""
+
+
+class Device(Protocol):
+    """Memory of a fixed size, and streams of work.  Sizes are in bytes."""
+
+    @property
+    def capacity(self) -> int:
+        """All memory there is."""
+
+    @property
+    def used(self) -> int:
+        """What is allocated now."""
+
+    @property
+    def peak(self) -> int:
+        """The most that was ever allocated at once."""
+
+    @property
+    def free(self) -> int:
+        """What is left."""
+
+    def allocate(self, nbytes: int) -> DeviceMemory:
+        """Exactly ``nbytes`` of memory.  Raises MemoryError where there is not that much."""
+
+    def stream(self) -> Stream:
+        """A new stream."""
+
+    def close(self) -> None:
+        """Drop the work that has not begun, wait for what has, and end what the device runs on.  Idempotent."""
