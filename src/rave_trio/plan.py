@@ -22,6 +22,7 @@ from rave_trio.inference.model import Geometry, ModelLoad, ModelMetadata
 from rave_trio.inference.openvino_backend import depth_for
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.openvino_runtime import choose_precision
+from rave_trio.media import chapters
 from rave_trio.media.carriage import Carriage, Fate, plan_carriage
 from rave_trio.media.containers import CONTAINERS, IMAGES, Container, container_of, images_of
 from rave_trio.media.deinterlace import supported as can_be_deinterlaced
@@ -38,7 +39,7 @@ from rave_trio.media.encoders import (
 from rave_trio.media.hdr import encoder_params
 from rave_trio.media.probe import MediaInfo, probe
 from rave_trio.media.sequence import ImageSequence
-from rave_trio.media.tags import lost_tags
+from rave_trio.media.tags import lost_file_tags, lost_tags
 from rave_trio.memory.pool import bucket_size
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import PipelineConfig
@@ -152,7 +153,11 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
     check_encoder(encoder)
     carriage = plan_carriage(media, container, encoder, drop_unsupported=options.drop_unsupported)
 
-    notes = [*_media_notes(media, options), *(c.note for c in carriage if c.note), *_label_notes(carriage, container)]
+    notes = [
+        *_media_notes(media, options),
+        *(c.note for c in carriage if c.note),
+        *_label_notes(media, carriage, container),
+    ]
     notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, model.metadata)]
     fit = _fit(options, model, source, encoder.surface, precision, device)
     notes += _fit_notes(fit, model.metadata, device, options.vram_limit)
@@ -471,17 +476,22 @@ def _media_notes(media: MediaInfo, options: UpscaleOptions) -> list[str]:
     return notes
 
 
-def _label_notes(carriage: tuple[Carriage, ...], container: Container) -> list[str]:
-    """What of the streams' tags and flags gets lost."""
+def _label_notes(media: MediaInfo, carriage: tuple[Carriage, ...], container: Container) -> list[str]:
+    """What of the tags, flags and chapters gets lost."""
     if container is IMAGES:
         return ["numbered pictures hold no times, rotation, tags or chapters"]
-    notes = []
+    notes = chapters.notes(media.chapters, container)
+    covered = any(c.stream.kind == "cover" and c.fate is Fate.COPIED for c in carriage)
+    if lost := lost_file_tags(media.tags, container, covered=covered):
+        notes.append(f"{container.extension} has no place for {' and '.join(lost)} beside cover art")
     for carried in carriage:
         stream = carried.stream
-        if carried.fate is Fate.DROPPED or stream.kind in ("attachment", "cover"):
+        if carried.fate in (Fate.DROPPED, Fate.ATTACHED) or stream.kind == "attachment":
             continue
-        lost = lost_tags(stream.tags, container)
-        lost += [f"the flag {flag}" for flag in stream.flags if flag not in container.dispositions]
+        is_cover = stream.kind == "cover"
+        lost = lost_tags(stream.tags, container, of_cover=is_cover)
+        if not is_cover:
+            lost += [f"the flag {flag}" for flag in stream.flags if flag not in container.dispositions]
         if lost:
             notes.append(
                 f"{container.extension} has no place for {' and '.join(lost)} of stream #{stream.index} ({stream.kind})"

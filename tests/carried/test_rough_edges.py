@@ -173,7 +173,7 @@ def test_a_tiny_interlaced_video_is_left_as_it_is(tmp_path, upscale):
 def test_joined_recordings_keep_sound_and_picture_together(clip, upscale, tmp_path, container, reading):
     """The first piece has two seconds of sound and four of picture; the second begins with both at once."""
     with av.open(clip("whole.ts", frames=100, audio=True)) as source:
-        shortest = [p.pts for p in source.demux(audio=0) if p.size][0] + 2 * 90_000
+        shortest = next(p.pts for p in source.demux(audio=0) if p.size) + 2 * 90_000
     short = remux(
         clip("a.ts", frames=100, audio=True),
         tmp_path / "short.ts",
@@ -185,7 +185,7 @@ def test_joined_recordings_keep_sound_and_picture_together(clip, upscale, tmp_pa
     report = upscale(joined, f"out.{container}")
     assert report.frames == 200
     picture = reading.times(tmp_path / f"out.{container}")
-    sound = [t for t in reading.packets(tmp_path / f"out.{container}", 1).times]
+    sound = reading.packets(tmp_path / f"out.{container}", 1).times
     silence = max(range(1, len(sound)), key=lambda i: sound[i] - sound[i - 1])
     assert sound[silence] - sound[silence - 1] > 1.8, "the two seconds without sound are still there"
     assert abs(sound[silence] - picture[100]) < Fraction(1, 10), "the second piece's sound begins with its picture"
@@ -274,3 +274,9 @@ def test_streams_that_nothing_announces_are_told(clip, upscale, tmp_path):
     with av.open(report.output) as result:
         kinds = [stream.type for stream in result.streams]
     assert sorted(kinds) == ["audio", "video"] or any("begin late" in note for note in report.notes)
+
+
+def test_frames_that_matroska_cannot_tell_apart_are_told(clip, upscale):
+    source = clip("in.mov", frames=4, pts=[0, 5, 9, 1000], time_base=Fraction(1, 90_000))
+    assert any("2 frames follow another within a millisecond" in note for note in upscale(source).notes)
+    assert not upscale(source, "out.mov").notes

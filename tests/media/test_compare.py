@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,8 @@ from av.stream import Disposition
 
 import rave_trio
 from rave_trio import errors
+from rave_trio.media import probe
+from rave_trio.media._libav import demux
 from rave_trio.media.compare.tracks import plain_text
 
 INTRA = {"g": "1", "preset": "ultrafast"}
@@ -61,7 +64,7 @@ def copy(
                 stream(new)
                 copies[old.index] = new
         found = {index: [] for index in copies}
-        for each in before.demux():
+        for each in demux(before):
             if each.size and each.stream.index in found:
                 found[each.stream.index].append(each)
         kept = []
@@ -457,6 +460,82 @@ def test_sound_from_a_transport_stream_is_the_same_without_its_headers(clip, tmp
     assert rave_trio.compare(source, copy(source, tmp_path / "copy.mkv")).differences == ()
 
 
+def with_sound(target, codec, layout="stereo"):
+    """A clip of a second with a tone of that codec."""
+    with av.open(target, "w") as out:
+        video = out.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sound = out.add_stream(codec, rate=48000, layout=layout)
+        packets = []
+        for number in range(25):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            packets += video.encode(frame)
+        size = 1152
+        for at in range(0, 48000 - size, size):
+            frame = av.AudioFrame(sound.codec_context.format.name, layout, size)
+            for plane in frame.planes:
+                plane.update((bytes(range(120)) * plane.buffer_size)[at : at + plane.buffer_size])
+            frame.sample_rate, frame.pts, frame.time_base = 48000, at, Fraction(1, 48000)
+            packets += sound.encode(frame)
+        packets += video.encode(None) + sound.encode(None)
+        out.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
+    return target
+
+
+def test_mpeg_sound_is_the_same_where_the_container_does_not_say_which_layer_it_is(tmp_path):
+    source = with_sound(tmp_path / "in.mkv", "mp2")
+    in_mp4 = copy(source, tmp_path / "copy.mp4")
+    assert rave_trio.compare(source, in_mp4).differences == ()
+    assert rave_trio.compare(in_mp4, copy(in_mp4, tmp_path / "back.mkv")).differences == ()
+    assert "audio #1 codec" in named(rave_trio.compare(source, with_sound(tmp_path / "mp3.mkv", "libmp3lame")))
+
+
+def test_mp3_sound_is_the_same_without_the_header_that_avi_gives_it(tmp_path):
+    source = with_sound(tmp_path / "in.avi", "libmp3lame")
+    assert rave_trio.compare(source, copy(source, tmp_path / "copy.mp4")).differences == ()
+
+
+def test_uncompressed_sound_may_be_cut_into_packets_anywhere(tmp_path):
+    source = with_sound(tmp_path / "in.mov", "pcm_s16le")
+
+    def halved(target, change=lambda data: data, late=0):
+        with av.open(source) as before, av.open(target, "w") as after:
+            copies = [after.add_stream_from_template(stream, opaque=True) for stream in before.streams]
+            for new in copies:
+                new.disposition = Disposition.default
+            packets = []
+            for packet in before.demux():
+                if packet.size and packet.stream.type == "video":
+                    packet.stream = copies[0]
+                    packets.append(packet)
+                elif packet.size:
+                    data, half = bytes(packet), packet.size // 2
+                    for at, piece in ((0, data[:half]), (half, data[half:])):
+                        made = refilled(packet, change(piece))
+                        made.duration = half // 4
+                        made.pts = made.dts = packet.pts + at // 4 + late
+                        made.stream = copies[1]
+                        packets.append(made)
+            for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+                after.mux_one(packet)
+        return rave_trio.compare(source, target)
+
+    assert halved(tmp_path / "halved.mkv").differences == ()
+    assert set(named(halved(tmp_path / "late.mkv", late=4800))) == {"audio #1 times"}
+    assert set(named(halved(tmp_path / "other.mkv", change=lambda data: data[::-1]))) == {"audio #1 packets"}
+
+
+@pytest.mark.parametrize(("codec", "extension"), [("libx264", "ts"), ("libx264", "avi"), ("libx265", "ts")])
+def test_a_further_video_is_the_same_with_lengths_in_the_place_of_start_codes(tmp_path, codec, extension):
+    source = two_videos(tmp_path / f"in.{extension}", [(64, 48), (32, 32)], codec)
+    for container in ("mkv", "mp4"):
+        comparison = rave_trio.compare(source, copy(source, tmp_path / f"copy.{container}"))
+        assert [line for line in named(comparison) if line.startswith("video #1")] == []
+    other = copy(source, tmp_path / "other.mkv", packet=lambda p, n: refilled(p, bytes(p)[:-1] + b"!") if n == 2 else p)
+    assert "video #1 payload" in named(rave_trio.compare(source, other))
+
+
 EVENTS = [(40, 100, "Bonjour"), (300, 500, "deux\nlignes é"), (1200, 400, "<i>fin</i>")]
 
 
@@ -508,6 +587,37 @@ def test_a_blank_line_in_a_converted_subtitle_hides_nothing_after_it(tmp_path, n
     assert "subtitle #1 texts" in named(rave_trio.compare(source, less))
 
 
+OVERLAPPING = [(40, 900, "one"), (500, 1000, "two\nlines"), (600, 100, "one"), (1700, 100, "last")]
+
+
+def test_texts_that_were_merged_where_they_overlap_show_the_same(tmp_path, nearest_x2):
+    source = subtitled(tmp_path / "in.mkv", "subrip", OVERLAPPING)
+    rave_trio.upscale_sync(source, tmp_path / "out.mp4", model=str(nearest_x2), preset="ultrafast")
+    comparison = rave_trio.compare(source, tmp_path / "out.mp4")
+    assert comparison.differences == ()
+    assert comparison.largest_time_error < 0.001
+    pieces = [(40, 460, "one"), (500, 440, "one\ntwo\nlines"), (940, 560, "two\nlines"), (1700, 100, "last")]
+    assert rave_trio.compare(source, subtitled(tmp_path / "pieces.mp4", "mov_text", pieces)).differences == ()
+    for name, at, piece in [
+        ("less", 1, (500, 440, "two\nlines")),
+        ("late", 1, (520, 420, "one\ntwo\nlines")),
+        ("other", 3, (1700, 100, "lost")),
+    ]:
+        wrong = [*pieces[:at], piece, *pieces[at + 1 :]]
+        assert not rave_trio.compare(source, subtitled(tmp_path / f"{name}.mp4", "mov_text", wrong)).same, name
+
+
+def test_a_drawing_is_nothing_to_read(tmp_path, nearest_x2):
+    drawings = [r"{\p1}m 0 0 l 10 0 10 10{\p0}", r"{\p1}m 0 0{\p0}Read"]
+    events = [(500 * n, 400, f"{n},0,Default,,0,0,0,,{drawing}") for n, drawing in enumerate(drawings)]
+    source = subtitled(tmp_path / "in.mkv", "ass", events)
+    for name in ("out.mp4", "out.mkv"):
+        rave_trio.upscale_sync(source, tmp_path / name, model=str(nearest_x2), preset="ultrafast")
+        assert rave_trio.compare(source, tmp_path / name).differences == (), name
+    fewer = copy(source, tmp_path / "fewer.mkv", packet=of("subtitle", lambda p, n: p if n else None))
+    assert "subtitle #1 packets" in named(rave_trio.compare(source, fewer))
+
+
 def test_the_gaps_between_mp4_subtitles_do_not_count(tmp_path):
     source = subtitled(tmp_path / "in.mp4", "mov_text", EVENTS)
     packed = copy(
@@ -518,6 +628,7 @@ def test_the_gaps_between_mp4_subtitles_do_not_count(tmp_path):
 
 def test_styles_and_comments_are_no_text():
     assert plain_text("0,0,Default,,0,0,0,,{\\b1}bold{\\b0}\\Nand, {note}plain\\h") == "bold\nand, plain"
+    assert plain_text(r"0,0,Default,,0,0,0,,\{{}so{\p1}m 0 0{\p0}} it is") == "{so} it is"
 
 
 @pytest.fixture(scope="module")
@@ -560,11 +671,12 @@ def test_a_timecode_is_the_same_as_a_track_and_as_a_tag(clip, tmp_path):
     assert named(rave_trio.compare(track, bare)) == {"timecode": ("01:00:00:00", None)}
 
 
-def two_videos(target, sizes):
+def two_videos(target, sizes, codec="ffv1"):
     with av.open(target, "w") as out:
         packets = []
         for width, height in sizes:
-            video = out.add_stream("ffv1", rate=25)
+            options = {"bf": "0", "x265-params": "log-level=none"} if codec != "ffv1" else {}
+            video = out.add_stream(codec, rate=25, options=options)
             video.width, video.height, video.pix_fmt = width, height, "yuv420p"
             for number in range(3):
                 frame = av.VideoFrame(width, height, "yuv420p")
@@ -645,3 +757,47 @@ def test_a_file_that_cannot_be_used_is_an_error(film, tmp_path):
 def test_a_stream_that_is_no_video_is_a_usage_error(film):
     with pytest.raises(errors.UsageError, match=r"stream #1 of .* is not video"):
         rave_trio.compare(film, film, video_stream=1)
+
+
+def test_a_stream_that_begins_late_and_is_not_in_the_result_is_a_difference(tmp_path, monkeypatch):
+    """Nothing in an FLV file's header says that there is sound, and none is found where libav looks for it."""
+    source = tmp_path / "late.flv"
+    with av.open(source, "w") as out:
+        video = out.add_stream("libx264", rate=25, options={**INTRA, "qp": "0"})
+        video.width, video.height, video.pix_fmt = 320, 240, "yuv420p"
+        sound = out.add_stream("libmp3lame", rate=44100, layout="mono")
+        packets = []
+        noise = random.Random(1).randbytes(80000)
+        for number in range(150):
+            frame = av.VideoFrame(320, 240, "yuv420p")
+            for plane in frame.planes:
+                shift = 7 * number % 256
+                plane.update(noise[shift : shift + plane.buffer_size])
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            packets += video.encode(frame)
+        frame = av.AudioFrame(sound.codec_context.format.name, "mono", 1152)
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        frame.sample_rate, frame.pts, frame.time_base = 44100, 44100 * 5, Fraction(1, 44100)
+        packets += sound.encode(frame) + video.encode(None) + sound.encode(None)
+        out.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
+    with source.open("r+b") as file:
+        file.seek(4)
+        file.write(b"\x01")  # video alone
+    result = copy(source, tmp_path / "out.mkv")
+    assert named(rave_trio.compare(source, result)) == {"audio #1": ("mp3", None)}
+    monkeypatch.setattr(probe, "FAR_SIGHTED", {})  # as if it began later still
+    assert named(rave_trio.compare(source, result)) == {"streams that begin late": ("there", None)}
+
+
+def test_pictures_that_cannot_be_read_are_counted(clip, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with av.open(clip(frames=4)) as video:
+        for number, frame in enumerate(video.decode(video=0)):
+            encoder = av.CodecContext.create("png", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
+            encoder.time_base = Fraction(1, 25)
+            (folder / f"{number}.png").write_bytes(bytes(encoder.encode(frame.reformat(format="rgb24"))[0]))
+    (folder / "2.png").write_bytes(b"no picture")
+    found = named(rave_trio.compare(folder / "%d.png", clip("out.mkv", frames=3)))
+    assert found["damage"][0].startswith("of 4 pictures ")

@@ -34,7 +34,10 @@ def probe(file: Path, /, *, common: Common = DEFAULT_COMMON) -> Output:
     surface, video = media.video.surface, media.video
     duration = "unknown" if media.duration is None else f"{media.duration:.2f} s"
     rows = [
-        ("file", f"{media.path} ({media.format}, {media.size / 1e6:.1f} MB, {duration}, {media.chapters} chapters)"),
+        (
+            "file",
+            f"{media.path} ({media.format}, {media.size / 1e6:.1f} MB, {duration}, {len(media.chapters)} chapters)",
+        ),
         (
             "video",
             f"#{video.index} {video.codec} {surface.width}x{surface.height} {surface.pixel_format.name} at "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import av
@@ -21,6 +21,9 @@ from rave_trio.media.extent import is_cut_short
 from rave_trio.media.hdr import HdrMetadata
 from rave_trio.media.hdr import read as read_hdr
 from rave_trio.media.sequence import ImageSequence, check_sequence
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 FALLBACK_RATE = Fraction(25)
 
@@ -81,7 +84,8 @@ class MediaInfo:
     duration: float | None
     streams: tuple[StreamInfo, ...]
     video: VideoInfo
-    chapters: int
+    chapters: tuple[Chapter, ...]
+    """As libav gives them: id, start, end, time_base, metadata."""
     cut_short: bool
     """Whether the file ends before its container's framing says so."""
     first_number: int | None = None
@@ -103,7 +107,7 @@ class MediaInfo:
             "format": self.format,
             "size": self.size,
             "duration": self.duration,
-            "chapters": self.chapters,
+            "chapters": len(self.chapters),
             "cut_short": self.cut_short,
             "video": {
                 "index": self.video.index,
@@ -196,7 +200,7 @@ def probe(path: Path, *, video_stream: int | None = None, frame_rate: Fraction |
         )
     numbers = sequence.numbers() if sequence else []
     with open_input(path, frame_rate) as container:
-        chapters = len(container.chapters())
+        chapters = tuple(container.chapters())
         streams = tuple(_stream_info(stream, container.format.name) for stream in container.streams)
         chosen = _choose(path, container, streams, video_stream)
         duration = None if container.duration is None else container.duration / av.time_base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ import av
 from av.packet import Packet
 
 from rave_trio import errors
+from rave_trio.media import chapters
 from rave_trio.media._disk import sync
 from rave_trio.media._libav import demux, writing
 from rave_trio.media.carriage import Carriage, Fate, add_copy
@@ -23,7 +25,7 @@ from rave_trio.media.decoder import NEW_BEGINNING
 from rave_trio.media.parts import Part
 from rave_trio.media.probe import MediaInfo
 from rave_trio.media.subtitles import SubtitleConverter
-from rave_trio.media.tags import file_tags, needs_free_names, stream_tags
+from rave_trio.media.tags import file_tags, needs_free_names, own_tags, stream_tags
 
 KEEP_TIMES = {"avoid_negative_ts": "disabled"}
 """Muxers would otherwise shift every stream so that priming sound before time 0 gets a positive time."""
@@ -88,7 +90,7 @@ def publish(
             for packet in packets:
                 tick()
                 out.mux_one(packet)
-        notes = _check_streams(made, layout)
+        notes = [*_check_streams(made, layout), *_too_close(what.part, container)]
         sync(made)
         if not overwrite and target.exists():
             raise errors.OutputExists(f"{target} has come into being meanwhile")
@@ -111,8 +113,9 @@ def _muxer_options(what: Publication, source: Any, container: Container) -> dict
             common = math.lcm(scale, carriage.stream.time_base.denominator)
             scale = common if common <= LARGEST_TIME_SCALE else scale
     options = {**KEEP_TIMES, "movie_timescale": str(scale)}
-    covered = any(c.stream.kind == "cover" for c in what.carriage)  # which has a place among the known names only
-    if needs_free_names(file_tags(source.metadata)) and not covered:
+    # A cover has a place among the known names only.
+    covered = any(c.stream.kind == "cover" and c.fate is Fate.COPIED for c in what.carriage)
+    if needs_free_names(file_tags(source.metadata), container) and not covered:
         options["movflags"] = "use_metadata_tags"
     return options
 
@@ -142,7 +145,7 @@ class _Layout:
         self.expected: dict[str, int] = {}
         """How many streams of each kind a reader should find."""
         out.metadata.update(file_tags(source.metadata))
-        out.set_chapters(source.chapters())
+        out.set_chapters(chapters.for_container(source.chapters(), container))
         covers = [c.stream.index for c in what.carriage if c.fate is Fate.ATTACHED]
         pictures = _first_packets(what.media, covers)
         for carriage in what.carriage:
@@ -201,7 +204,9 @@ def _first_packets(media: MediaInfo, indices: list[int]) -> dict[int, bytes]:
 def _attach(out: Any, stream: Any, codec: str, picture: bytes) -> Any:
     extension, mime_type = MIME_TYPES.get(codec, (codec, f"image/{codec}"))
     name = stream.metadata.get("filename") or f"cover.{extension}"
-    return out.add_attachment(name, stream.metadata.get("mimetype") or mime_type, picture)
+    made = out.add_attachment(name, stream.metadata.get("mimetype") or mime_type, picture)
+    made.metadata.update({**own_tags(stream.metadata), **made.metadata})
+    return made
 
 
 def _decode_time(packet: Packet[Any]) -> Fraction:
@@ -401,6 +406,17 @@ class _Copy:
         self.packets += 1
         packet.stream = self._stream
         return packet
+
+
+def _too_close(part: Part, container: Container) -> list[str]:
+    """Frames that the container's rounding makes simultaneous, in words."""
+    if container.exact_times:
+        return []
+    times = [round(pts * part.time_base * 1000) for pts in part.pts]
+    count = sum(a == b for a, b in itertools.pairwise(times))
+    if not count:
+        return []
+    return [f"{count} frames follow another within a millisecond, which {container.extension} cannot tell apart"]
 
 
 def _check_streams(made: Path, layout: _Layout) -> list[str]:

@@ -48,8 +48,11 @@ LAST_CUE = Fraction(5)
 LATENESS = Fraction(2)
 """Seconds by which a subtitle may stand in the file behind the other streams' packets of its time."""
 
+ESCAPED_BRACE = r"\{{}"
+"""An opening brace as libav's decoders escape it."""
+
 CODES = re.compile(r"(\\\{\{\}|\{[^{}]*\})")
-"""An opening brace as libav's decoders escape it, or what stands in braces: override codes or, in ASS, a comment."""
+"""An escaped brace, or what stands in braces: override codes or, in ASS, a comment."""
 
 DRAWING = re.compile(r"\\p(\d+)")
 """The override code that begins a vector drawing, or with 0 ends it."""
@@ -187,7 +190,7 @@ def _event(ass: bytes, codec: str, markup: bool) -> _Event:
                 drawing = depth != "0"
             text += "{" + found[found.index("\\") :] if "\\" in found else ""
         elif not drawing:
-            shown = found.replace(r"\{{}", "{").replace(r"\h", "\N{NO-BREAK SPACE}")
+            shown = found.replace(ESCAPED_BRACE, "{").replace(r"\h", "\N{NO-BREAK SPACE}")
             if markup:
                 shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
             text += shown

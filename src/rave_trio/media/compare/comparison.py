@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from rave_trio.media.chapters import joined as joined_chapters
 from rave_trio.media.compare.contents import Contents, read
 from rave_trio.media.compare.measures import seconds
 from rave_trio.media.compare.tracks import compare_tracks
@@ -130,11 +131,13 @@ def _timecodes_of(media: MediaInfo) -> str | None:
 
 
 def _chapters(verdict: Verdict, before: Sequence[Any], after: Sequence[Any]) -> None:
+    if verdict.result.format.startswith("mov"):
+        before = joined_chapters(before)
     if len(before) != len(after):
         verdict.differ("chapters", len(before), len(after))
         return
     for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
-        verdict.check(f"chapter {number} title", old["metadata"].get("title"), new["metadata"].get("title"))
+        verdict.check(f"chapter {number} title", *(c["metadata"].get("title") or None for c in (old, new)))
         allowed = max(CHAPTER_TOLERANCE, old["time_base"], new["time_base"])
         for name in ("start", "end"):
             one, other = (chapter[name] * chapter["time_base"] for chapter in (old, new))
@@ -146,6 +149,8 @@ def _condition(verdict: Verdict, before: Contents, after: Contents) -> None:
     """What is damaged cannot be vouched for, even where both are in the same way."""
     if before.damage or after.damage:
         verdict.differ("damage", "; ".join(before.damage) or None, "; ".join(after.damage) or None)
+    if before.late_streams and not after.late_streams:
+        verdict.differ("streams that begin late", "there", None)
     for name, contents in (("source", before), ("result", after)):
         if contents.late_streams:
             verdict.inform(f"{name}: streams that begin late in the file are not compared")

@@ -12,6 +12,8 @@ from rave_trio.media.compare.measures import Sum, sum_of
 from rave_trio.media.compare.tracks import Track
 from rave_trio.media.compare.video import Frames
 from rave_trio.media.probe import MediaInfo
+from rave_trio.media.sequence import ImageSequence
+from rave_trio.media.tags import FILE_KEYS, own_tags
 
 
 @attrs.frozen
@@ -43,7 +45,8 @@ def read(media: MediaInfo) -> Contents:
             if info.kind == "cover":
                 covers[info.index] = Sum()
             elif info.kind == "attachment":
-                pieces.append((f"attachment {stream.name}", f"{stream.mimetype}, {sum_of(stream.data)}"))
+                words = f"{stream.mimetype}, {sum_of(stream.data)}"
+                pieces.append((f"attachment {stream.name}", words + _description(info.tags)))
             elif info.kind not in ("timecode", "chapters") and info.index != media.video.index:
                 tracks[info.index] = Track(stream, info)
         takers = {index: track.take for index, track in tracks.items()} | {i: cover.add for i, cover in covers.items()}
@@ -59,10 +62,20 @@ def read(media: MediaInfo) -> Contents:
             late_streams = True
         frames.take(None)
         chapters = tuple(container.chapters())
+    sequence = ImageSequence.of(media.path)
+    if sequence is not None and len(sequence.numbers()) != len(frames.times):
+        damage.append(f"of {len(sequence.numbers())} pictures {len(frames.times)} can be read")
     if media.cut_short:
         damage.append("the file ends before its container says")
     if frames.failures:
         count, first = len(frames.failures), frames.failures[0]
         damage.append(f"packets of the video that cannot be decoded: {count}, the first {first}")
-    pieces += [("cover art", cover.words or "nothing") for cover in covers.values()]
+    for index, cover in covers.items():
+        pieces.append(("cover art", (cover.words or "nothing") + _description(media.streams[index].tags)))
     return Contents(frames, tuple(tracks.values()), tuple(pieces), chapters, tuple(damage), late_streams)
+
+
+def _description(tags: dict[str, str]) -> str:
+    """What a piece says about itself, in words; its name and its type are told elsewhere, or not at all."""
+    said = {key.lower(): value for key, value in own_tags(tags).items()}
+    return "".join(f", {key} {said[key]!r}" for key in sorted(said.keys() - FILE_KEYS))

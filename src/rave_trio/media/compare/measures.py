@@ -19,17 +19,17 @@ class Sum:
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=8)
-        self._size = 0
+        self.size = 0
 
     def add(self, data: Any) -> None:
         """``data`` is whatever gives a buffer."""
         self._hash.update(data)
-        self._size += memoryview(data).nbytes
+        self.size += memoryview(data).nbytes
 
     @property
     def words(self) -> str | None:
         """The same for the same bytes only; None if there were none."""
-        return f"{self._size} bytes ({self._hash.hexdigest()})" if self._size else None
+        return f"{self.size} bytes ({self._hash.hexdigest()})" if self.size else None
 
 
 def sum_of(data: Any) -> str | None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 import av.error
-from av.bitstream import BitStreamFilterContext
 from av.packet import Packet
 
+from rave_trio.media.compare.framing import length_size, unframing
 from rave_trio.media.compare.measures import Sum, Times, seconds, sum_of
+from rave_trio.media.compare.scenes import Scene, lines_of, scenes
+from rave_trio.media.compare.scenes import apart as scenes_apart
 from rave_trio.media.compare.verdict import Verdict
 from rave_trio.media.probe import StreamInfo
-from rave_trio.media.subtitles import CONVERSIONS, without_blank_lines
+from rave_trio.media.subtitles import CODES, CONVERSIONS, DRAWING, ESCAPED_BRACE, TEXT_FIELD, without_blank_lines
 
 PRIMING = Fraction(1)
 """Seconds before time 0 in which packets of sound may be an encoder's priming."""
@@ -24,6 +27,13 @@ PRIMING_SLACK = Fraction(1, 1000)
 
 TEXT_SUBTITLES = {"mov_text", *CONVERSIONS["mp4"]}
 
+MPEG_AUDIO = ("mp1", "mp2", "mp3")
+"""Codecs that some containers do not tell apart: every packet says itself which it is."""
+
+LOOSENESS = 2
+"""A factor on the tolerance of times: Matroska's muxer rounds once more where it takes off the codec's delay, and an
+end is a sum of two rounded values."""
+
 ENDS_INSIDE = ("dvd_subtitle",)
 """Codecs whose packets say themselves when they end."""
 
@@ -31,29 +41,49 @@ ENDS_INSIDE = ("dvd_subtitle",)
 class Track:
     """A stream that is carried over, gathered packet by packet.
 
-    Left out are packets that an edit list hides and those of text subtitles that show no text.  ``priming`` counts the
-    first ones that end before time 0; ``settled`` are those after them.  ``ends`` are kept of subtitles, ``texts`` of
-    text subtitles, without styles.  ``disordered`` says whether decode times go back.
+    Left out are packets that an edit list hides and those that fill the gaps between MP4's texts.  ``priming`` counts
+    the first ones that end before time 0; ``settled`` are those after them.  ``ends`` are kept of subtitles, ``texts``
+    of text subtitles, without styles.  ``starts`` are the packets' places among all bytes.  ``disordered`` says whether
+    decode times go back.
     """
 
     def __init__(self, stream: Any, info: StreamInfo) -> None:
         self.info = info
         # libav adds to mov_text's styles whenever it writes them.
-        context = None if info.codec == "mov_text" else stream.codec_context
+        context = None if info.codec in ("mov_text", *MPEG_AUDIO) else stream.codec_context
         self.extradata: bytes | None = None if context is None else context.extradata
         self.content, self.settled = Sum(), Sum()
         self.times, self.ends = (Times(stream.time_base or Fraction(1, 1000)) for _ in range(2))
         self.texts: list[str] | None = [] if info.codec in TEXT_SUBTITLES else None
+        self.starts = array("q")
         self.priming = 0
         self.disordered = False
         self._stream = stream
         self._dts: int | None = None
-        self._framing: BitStreamFilterContext | None = None
-        if info.codec == "aac" and not self.extradata:
-            self._framing = BitStreamFilterContext("aac_adtstoasc", stream)
+        self._unframed = unframing(stream, info.codec)
 
     def __str__(self) -> str:
         return f"{self.info.kind} #{self.info.index}"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is sound that may be cut into packets anywhere."""
+        return self.info.codec.startswith("pcm_")
+
+    @property
+    def has_lengths(self) -> bool:
+        """Whether the units of this video stand behind their lengths; else they stand behind start codes."""
+        return length_size(self.info.codec, self.extradata) is not None
+
+    @property
+    def lines(self) -> set[str]:
+        """All lines of the texts."""
+        return {line for text in self.texts or () for line in lines_of(text)}
+
+    @property
+    def scenes(self) -> list[Scene]:
+        """What a viewer of the texts sees when."""
+        return scenes(self.texts or [], self.times, self.ends)
 
     @property
     def described(self) -> str:
@@ -66,12 +96,13 @@ class Track:
             return
         if self.texts is not None:
             text = self._text(packet)
-            if not text:
+            if not text and self.info.codec == "mov_text":
                 return
             self.texts.append(text)
         if packet.dts is not None:
             self.disordered |= self._dts is not None and packet.dts < self._dts
             self._dts = packet.dts
+        self.starts.append(self.content.size)
         for content in self._unframed(packet):
             self.content.add(content)
             if not primes:
@@ -83,19 +114,10 @@ class Track:
 
     def _primes(self, pts: int | None, duration: int) -> bool:
         """Whether the packet may be priming: sound before time 0, with nothing but the like before it."""
-        if pts is None or self.info.kind != "audio" or self.priming < len(self.times):
+        if pts is None or self.info.kind != "audio" or self.is_plain or self.priming < len(self.times):
             return False
         start, end = pts * self.times.time_base, (pts + duration) * self.times.time_base
         return -PRIMING <= start < 0 and end <= PRIMING_SLACK
-
-    def _unframed(self, packet: Packet[Any]) -> list[Packet[Any]]:
-        """The packet without the headers that AAC has in transport streams, and nowhere else, in every packet."""
-        if self._framing is not None:
-            try:
-                return self._framing.filter(packet)
-            except av.error.FFmpegError:
-                self._framing = None
-        return [packet]
 
     def _text(self, packet: Packet[Any]) -> str:
         try:
@@ -106,8 +128,16 @@ class Track:
 
 
 def plain_text(event: str) -> str:
-    """The text of an ASS event (eight fields, then the text) without styles and comments."""
-    text = re.sub(r"\{[^}]*\}", "", event.split(",", 8)[-1])
+    """The text of an ASS event (eight fields, then the text) without styles, comments and drawings."""
+    text, drawing = "", False
+    for found in CODES.split(event.split(",", TEXT_FIELD)[-1]):
+        if found == ESCAPED_BRACE:
+            text += "{"
+        elif found.startswith("{"):
+            for depth in DRAWING.findall(found):
+                drawing = depth != "0"
+        elif not drawing:
+            text += found
     return re.sub(r"\\[Nn]", "\n", text).replace("\\h", " ").strip()
 
 
@@ -147,7 +177,7 @@ def _alike_and_labelled(one: Track, other: Track) -> bool:
 
 def _alike(one: Track, other: Track) -> bool:
     if one.info.codec != other.info.codec and one.texts is not None:
-        return one.texts == other.texts
+        return one.lines == other.lines
     return _of_a_kind(one, other) and one.settled.words == other.settled.words
 
 
@@ -159,16 +189,22 @@ def _compare(verdict: Verdict, before: Track, after: Track) -> None:
     what = str(before)
     verdict.labels(what, before.info, after.info)
     unit = "packet"
-    if before.info.codec != after.info.codec:
+    if before.info.codec != after.info.codec and not _indistinct(before, after):
         if before.texts is None or after.texts is None:
             verdict.differ(f"{what} codec", before.info.codec, after.info.codec)
             return
         verdict.inform(f"{what} was converted from {before.info.codec} to {after.info.codec}")
+        largest = scenes_apart(before.scenes, after.scenes, LOOSENESS * verdict.tolerance(before.times, after.times))
+        if largest is not None:
+            verdict.largest_time_error = max(verdict.largest_time_error, largest)
+            return
         unit = "text"
-    elif before.extradata is not None:
+    elif before.extradata is not None and before.has_lengths == after.has_lengths:
         verdict.check(f"{what} extradata", sum_of(before.extradata), sum_of(after.extradata or b""))
     old, new = before.times, after.times
-    if len(old) != len(new) and before.settled.words == after.settled.words:
+    if before.is_plain and before.content.words == after.content.words:
+        old, new = _where_both_begin(before, after)
+    elif len(old) != len(new) and before.settled.words == after.settled.words:
         verdict.inform(f"{what} packets of priming before time 0: {before.priming} became {after.priming}")
         old, new = old.since(before.priming), new.since(after.priming)
     elif len(old) != len(new):
@@ -181,11 +217,26 @@ def _compare(verdict: Verdict, before: Track, after: Track) -> None:
     if before.disordered and old != new:
         verdict.inform(f"{what} times are not compared, as the source's go back")
         return
-    # Matroska's muxer rounds once more where it takes off the codec's delay; an end is a sum of two rounded values.
-    verdict.times(f"{what} times", old, new, unit, looseness=2)
+    verdict.times(f"{what} times", old, new, unit, looseness=LOOSENESS)
     if before.info.kind == "subtitle" and before.info.codec not in ENDS_INSIDE:
         stated = after.ends.where_stated(before.ends)  # where the source leaves one open, any will do
-        verdict.times(f"{what} ends", before.ends, stated, unit, looseness=2)
+        verdict.times(f"{what} ends", before.ends, stated, unit, looseness=LOOSENESS)
+
+
+def _indistinct(before: Track, after: Track) -> bool:
+    """Whether the codecs' names differ for the same bytes, of which some containers do not say more."""
+    mpeg = {before.info.codec, after.info.codec} <= set(MPEG_AUDIO)
+    return mpeg and before.settled.words == after.settled.words
+
+
+def _where_both_begin(before: Track, after: Track) -> tuple[Times, Times]:
+    """The times of the packets that begin at the same byte in either."""
+    both = set(before.starts) & set(after.starts)
+    old, new = (
+        [tick for start, tick in zip(track.starts, track.times.ticks, strict=True) if start in both]
+        for track in (before, after)
+    )
+    return Times(before.times.time_base, array("q", old)), Times(after.times.time_base, array("q", new))
 
 
 def _texts(verdict: Verdict, what: str, before: Track, after: Track) -> None:

@@ -10,7 +10,7 @@ import attrs
 
 from rave_trio.media.compare.measures import Times, apart, seconds
 from rave_trio.media.probe import MediaInfo, StreamInfo
-from rave_trio.media.tags import SAME_LANGUAGE, file_tags, own_tags
+from rave_trio.media.tags import SAME_LANGUAGE, file_tags, own_tags, three_letters
 
 SAME_FLAG = {"captions": "hearing_impaired", "descriptions": "visual_impaired"}
 """Pairs of dispositions for which MP4 has one word, which libav reads as both."""
@@ -53,7 +53,7 @@ class Verdict:
 
     def labels(self, what: str, before: StreamInfo, after: StreamInfo) -> None:
         """Compare what a stream and its copy say about themselves."""
-        if _language(before) != _language(after):
+        if self._language(before) != self._language(after):
             self.differ(f"{what} language", before.language, after.language)
         self.check(f"{what} title", before.title, after.title)
         old, new = ({SAME_FLAG.get(flag, flag) for flag in stream.flags} for stream in (before, after))
@@ -70,6 +70,13 @@ class Verdict:
     def _tags(self, what: str, before: Mapping[str, str], after: Mapping[str, str]) -> None:
         for key in sorted(before.keys() | after.keys()):
             self.check(f"{what} {key}", before.get(key), after.get(key))
+
+    def _language(self, stream: StreamInfo) -> str | None:
+        """MP4 and MOV have no more than codes of three letters."""
+        language = stream.language
+        if language and self.result.format.startswith("mov"):
+            language = three_letters(language) or language
+        return SAME_LANGUAGE.get(language or "", language)
 
     def _has_default(self, kind: str) -> bool:
         """Whether a stream of that kind is marked default in the source."""
@@ -98,10 +105,6 @@ class Verdict:
 def joined(words: Iterable[str]) -> str | None:
     """The words in order, None if there are none."""
     return ", ".join(sorted(words)) or None
-
-
-def _language(stream: StreamInfo) -> str | None:
-    return SAME_LANGUAGE.get(stream.language or "", stream.language)
 
 
 def _stream_tags(stream: StreamInfo, media: MediaInfo) -> dict[str, str]:
