@@ -108,10 +108,6 @@ async def upscale(
         except Stopped as stopped:
             early = stopped  # told below, unless a cancellation from outside was the reason and goes on instead
             return None
-        except RaveError:
-            raise
-        except Exception as error:
-            raise StageCrashed(f"the run crashed: {type(error).__name__}: {error}") from error
 
     report = await run_stoppable(work, stop)
     if report is None:
@@ -247,7 +243,7 @@ class _Run:
             told = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {kept}"
         if defect is None:
             return Stopped(f"stopped; {told}")
-        return type(defect)(f"{defect}; {told}", stage="decode", frame=part.frames)
+        return type(defect)(f"{defect}; {told}", remedy=defect.remedy, stage="decode", frame=part.frames)
 
     async def _keep(self, what: Publication, parts: PartsFolder, suffix: str) -> str:
         """Publish as a partial file, without the other streams if they are what stands in the way; says where it is."""
@@ -267,7 +263,10 @@ class _Run:
         if container is None or container is self._plan.container:
             return what
         fit = functools.partial(plan_carriage, what.media, container, self._plan.encoder, drop_unsupported=True)
-        return attrs.evolve(what, carriage=await trio.to_thread.run_sync(fit))
+        try:
+            return attrs.evolve(what, carriage=await trio.to_thread.run_sync(fit))
+        except RaveError:
+            return what.alone()
 
     @property
     def _fallback(self) -> str:
@@ -367,7 +366,12 @@ async def _hold(
 
     An error of closing is a note of the one that the stack unwinds for, if there is one.
     """
-    made = await trio.to_thread.run_sync(make, *args)
+    try:
+        made = await trio.to_thread.run_sync(make, *args)
+    except RaveError:
+        raise
+    except Exception as error:
+        raise StageCrashed(f"the run could not begin: {type(error).__name__}: {error}") from error
 
     async def close(_kind: object, first: BaseException | None, _traceback: object) -> None:
         if unless():

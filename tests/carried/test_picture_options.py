@@ -223,8 +223,9 @@ def joined(first, second, target):
 
 def test_a_change_of_size_ends_the_run_and_names_the_frame(clip, upscale, tmp_path):
     source = joined(clip("a.ts", frames=10), clip("b.ts", frames=10, width=96), tmp_path / "in.ts")
-    with pytest.raises(errors.DecodeError, match="changes to 96x48 yuv420p at frame 10; it began as 64x48"):
+    with pytest.raises(errors.DecodeError, match="changes to 96x48 yuv420p at frame 10; it began as 64x48") as caught:
         upscale(source)
+    assert "split the input" in caught.value.remedy
 
 
 def test_a_change_of_pixel_format_ends_the_run_and_names_the_frame(clip, upscale, tmp_path):

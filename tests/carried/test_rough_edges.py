@@ -13,6 +13,7 @@ import rave_trio
 from rave_trio import errors
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.media.probe import probe
+from rave_trio.media.publish import _Joins
 
 KEEP = {"avoid_negative_ts": "disabled"}
 
@@ -246,11 +247,12 @@ def test_ffv1_damage_is_found_by_its_checksums(clip, tmp_path):
     assert decoder.findings.repeated_at == [0.4]
 
 
-@pytest.mark.parametrize("pixels", ["rgb24", "gray", "yuv444p"])
-def test_full_range_formats_are_written_in_full_range(clip, upscale, tmp_path, reading, pixels):
-    source = clip("in.mov", frames=2, codec="png" if pixels == "rgb24" else "ffv1", pixel_format=pixels) if (
-        pixels == "rgb24"
-    ) else clip("in.mkv", frames=2, codec="ffv1", pixel_format=pixels)  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [("in.mov", "png", "rgb24"), ("in.mkv", "ffv1", "gray"), ("in.mkv", "ffv1", "yuv444p")],
+)
+def test_full_range_formats_are_written_in_full_range(clip, upscale, tmp_path, reading, name, codec, pixels):
+    source = clip(name, frames=2, codec=codec, pixel_format=pixels)
     upscale(source, codec="libx264", pixel_format="yuvj420p", crf=1)
     before, after = reading.frames(source)[0], reading.frames(tmp_path / "out.mkv")[0]
     reduced = after.reshape(48, 2, 64, 2, 3).mean(axis=(1, 3))
@@ -280,3 +282,47 @@ def test_frames_that_matroska_cannot_tell_apart_are_told(clip, upscale):
     source = clip("in.mov", frames=4, pts=[0, 5, 9, 1000], time_base=Fraction(1, 90_000))
     assert any("2 frames follow another within a millisecond" in note for note in upscale(source).notes)
     assert not upscale(source, "out.mov").notes
+
+
+def test_frames_are_kept_even_if_the_other_streams_cannot_be_planned_again(
+    clip, upscale, tmp_path, monkeypatch, reading
+):
+    from rave_trio import job
+
+    def refuse(*arguments, **options):
+        raise errors.ContainerRejectsStream("not together")
+
+    genuine = job.publish
+
+    def publish(what, target, **how):
+        if target.name == "out.mp4":
+            raise errors.MuxError("the disk went away")
+        return genuine(what, target, **how)
+
+    monkeypatch.setattr(job, "plan_carriage", refuse)
+    monkeypatch.setattr(job, "publish", publish)
+    with pytest.raises(errors.MuxError, match="5 finished frames are in"):
+        upscale(clip(frames=5), "out.mp4")
+    assert len(reading.frames(tmp_path / "out.partial.mkv")) == 5
+
+
+def test_a_programs_own_error_is_not_called_ours(clip, upscale):
+    def on_plan(plan):
+        raise LookupError("the program's own")
+
+    with pytest.raises(LookupError, match="the program's own"):
+        upscale(clip(frames=2), on_plan=on_plan)
+
+
+def test_a_packet_of_the_first_piece_that_comes_after_the_join_stays_with_its_piece():
+    """Also where the second piece begins at exactly 0."""
+    joins = _Joins((Fraction(4),))
+
+    def moved(time, is_video):
+        packet = Packet(b"x")
+        packet.time_base, packet.pts, packet.dts = Fraction(1, 10), 10 * time, 10 * time
+        joins.move(packet, is_video=is_video)
+        return packet.pts // 10
+
+    assert [moved(0, True), moved(3, True), moved(0, True)] == [0, 3, 4]
+    assert (moved(4, False), moved(0, False)) == (4, 4)

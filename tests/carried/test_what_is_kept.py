@@ -46,9 +46,12 @@ def test_the_table_says_what_comes_out(made, upscale, tmp_path, case, container,
             assert found.differences, "what was refused is there after all"
         return
     report = upscale(source, target)
-    if cell in ("none", "converted"):
+    if container == "png" and cell in ("none", "converted"):
         return
     found = rave_trio.compare(source, target)
+    if cell == "none":
+        assert found.differences
+        return
     if cell == "noted":
         assert found.differences
         assert any("has no place for" in note for note in report.plan.notes)

@@ -22,7 +22,7 @@ def put(text: str) -> None:
     if sys.stdout is None:
         return
     try:
-        print(text, flush=True)  # noqa: T201
+        print(text, flush=True)  # noqa: T201 (the one place that prints results)
     except BrokenPipeError:
         _give_up(sys.stdout)
     except OSError as error:
@@ -37,7 +37,7 @@ def say(text: str) -> None:
     if sys.stderr is None:
         return
     try:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 (the one place that tells people)
     except OSError:
         _give_up(sys.stderr)
 

@@ -279,7 +279,7 @@ class _Joins:
             if self._last is not None and self._last - time > NEW_BEGINNING:
                 self._piece = min(self._piece + 1, len(self._shifts) - 1)
             self._last = time
-        now = self._shifts[self._piece] + (self._last or time)
+        now = self._shifts[self._piece] + (time if self._last is None else self._last)
         near = self._shifts[max(0, self._piece - 1) : self._piece + 2]
         shift = min(near, key=lambda shift: abs(time + shift - now))
         ticks = round(shift / packet.time_base)
