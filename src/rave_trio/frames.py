@@ -11,8 +11,6 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 UNSPECIFIED = 2
 """The H.273 code point that says nothing (matrix, primaries, transfer)."""
@@ -83,23 +81,30 @@ class Closable(Protocol):
 
 @attrs.define(eq=False)
 class Surface:
-    """One picture in a video pixel format; ``native`` is the device's own object (a libav frame on the CPU)."""
+    """One picture in a video pixel format; ``native`` is the device's own object.
+
+    On the CPU that is a libav frame, which needs no lease; on a GPU planes in leased memory.
+    """
 
     descriptor: SurfaceDescriptor
     native: Any = attrs.field(repr=False)
+    lease: Closable | None = attrs.field(default=None, repr=False)
 
     def close(self) -> None:
-        self.native = None
+        lease, self.lease, self.native = self.lease, None, None
+        if lease is not None:
+            lease.close()
 
 
 @attrs.define(eq=False)
 class Tensor:
-    """One picture in the model's layout: ``array`` is C x H x W, planar RGB (or grey), float32, nominally in [0, 1].
+    """One picture in the model's layout: ``array`` is C x H x W, planar RGB (or grey), nominally in [0, 1].
 
-    The array lives in leased memory and must not be used after :meth:`close`.
+    On the CPU it is a numpy array of float32, on a GPU a device's array of float32 or float16.  It lives in leased
+    memory and must not be used after :meth:`close`.
     """
 
-    array: npt.NDArray[np.float32] | None = attrs.field(repr=False)
+    array: Any = attrs.field(repr=False)
     lease: Closable | None = attrs.field(repr=False)
 
     def close(self) -> None:
@@ -132,8 +137,8 @@ class Frame:
         return self.picture
 
     @property
-    def tensor(self) -> npt.NDArray[np.float32]:
-        """The picture's samples, which must be a tensor: C x H x W float32."""
+    def tensor(self) -> Any:
+        """The picture's samples, which must be a tensor: the array of :class:`Tensor`."""
         if not isinstance(self.picture, Tensor) or self.picture.array is None:
             raise TypeError(f"frame {self.index} does not hold a tensor")
         return self.picture.array

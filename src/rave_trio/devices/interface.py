@@ -4,7 +4,12 @@ Threads: every method may be called from any thread, and from several at once.
 
 Streams: what is launched on one stream runs in order; what is launched on several runs in any order, or at once, but
 for what :meth:`Stream.wait` says.  Launching returns at once.  The memory that work was given belongs to that work
-until an event recorded after it has come: before that, it is neither read nor given back.
+until an event recorded after it has come: before that, it is not read by the host.
+
+Order: memory carries :attr:`DeviceMemory.last_use`, the moment after which all work that was launched with it is done.
+Whoever launches work with it, on whatever stream, lets that stream wait for this moment first and then puts the moment
+after its own work in its place (:func:`use` does both).  So memory may be lent again while work with it is under way,
+and no thread has to wait; only the host must, before it reads.
 
 Errors: work that fails says so at the next synchronisation of its stream, and at every one after that; nothing later on
 that stream runs.  Streams that wait for one of its later events fail with it.
@@ -12,29 +17,13 @@ that stream runs.  Streams that wait for one of its later events fail with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 
 class LaunchError(RuntimeError):
     """Work on a device failed, some time before the synchronisation that tells of it; ``__cause__`` says why."""
-
-
-class DeviceMemory(Protocol):
-    """A piece of a device's memory, held until it is closed."""
-
-    @property
-    def nbytes(self) -> int:
-        """Its size in bytes."""
-
-    def array(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Its beginning seen as an array, of the device's own kind; contents are undefined at first.
-
-        Raises ValueError once it is closed, and for more than it holds.
-        """
-
-    def close(self) -> None:
-        """Give it back to the device.  Idempotent; no work that uses it may be under way."""
 
 
 class Event(Protocol):
@@ -45,6 +34,30 @@ class Event(Protocol):
 
     def wait(self) -> None:
         """Block the calling thread until it has come.  Raises LaunchError if what was before it failed."""
+
+
+class DeviceMemory(Protocol):
+    """A piece of a device's memory, held until it is closed."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+
+    @property
+    def pointer(self) -> int:
+        """The device's address of its first byte.  Raises ValueError once it is closed."""
+
+    last_use: Event | None
+    """When the work that was last launched with it is done; None before the first."""
+
+    def array(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Its beginning seen as an array, of the device's own kind; contents are undefined at first.
+
+        Raises ValueError once it is closed, and for more than it holds.
+        """
+
+    def close(self) -> None:
+        """Give it back to the device.  Idempotent; no work that uses it may be under way."""
 
 
 class Stream(Protocol):
@@ -93,3 +106,20 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Drop the work that has not begun, wait for what has, and end what the device runs on.  Idempotent."""
+
+
+@contextlib.contextmanager
+def use(stream: Stream, *memories: DeviceMemory) -> Iterator[None]:
+    """Around launches on ``stream`` that read or write ``memories``: after all that was launched with them before.
+
+    The host does not wait.  The moment is noted also if a launch fails, since others may have been made by then.
+    """
+    for memory in memories:
+        if memory.last_use is not None:
+            stream.wait(memory.last_use)
+    try:
+        yield
+    finally:
+        done = stream.record()
+        for memory in memories:
+            memory.last_use = done

@@ -21,7 +21,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from rave_trio.devices.interface import LaunchError
+from rave_trio.devices.interface import Event, LaunchError
 from rave_trio.memory import Lease, Ledger, Pool, Waiting
 
 THREAD_NAME = "simulated device"
@@ -35,12 +35,20 @@ class SimulatedMemory:
     def __init__(self, device: SimulatedDevice, nbytes: int) -> None:
         """Only a device makes memory: see :meth:`SimulatedDevice.allocate`."""
         self.nbytes = nbytes
+        self.last_use: Event | None = None
         self._device = device
         self._bytes: npt.NDArray[np.uint8] | None = np.empty(nbytes, np.uint8)
 
     @property
     def closed(self) -> bool:
         return self._bytes is None
+
+    @property
+    def pointer(self) -> int:
+        """The host's address, which is the device's.  Raises ValueError once it is closed."""
+        if self._bytes is None:
+            raise ValueError("the memory is closed")
+        return self._bytes.ctypes.data
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Its beginning seen as an array; raises ValueError once it is closed, and for more than it holds."""
