@@ -15,6 +15,7 @@ import attrs
 import trio
 import trio.from_thread
 import trio.to_thread
+from trio.lowlevel import enable_ki_protection
 
 from rave_trio.color import SurfaceToTensor, TensorToSurface
 from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
@@ -33,11 +34,12 @@ from rave_trio.media.publish import Publication, publish
 from rave_trio.media.sequence import ImageSequence
 from rave_trio.memory import HostPool, Ledger, Waiting
 from rave_trio.options import UpscaleOptions
-from rave_trio.pipeline import PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
+from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
 from rave_trio.plan import EnginePlan, make_plan, partial_path, smaller_geometries
 from rave_trio.report import PipelineReport
 
 C = TypeVar("C", bound=Closable)
+T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 log = logging.getLogger("rave_trio.job")
@@ -149,9 +151,11 @@ async def _run(
         decoder = await _hold(held, _make_decoder, plan, unless=lambda: "decode" in pipeline.abandoned)
         backend = await _hold(held, _make_backend, plan, model, pool, unless=lambda: "inference" in pipeline.abandoned)
         encoder = await _hold(held, _make_encoder, plan, parts, unless=lambda: "encode" in pipeline.abandoned)
+        to_tensor = await _make(SurfaceToTensor, plan.media.video.surface, pool, plan.background)
+        to_surface = await _make(TensorToSurface, plan.encoder.surface)
 
         async def work() -> Part:
-            return await run.produce(decoder, backend, encoder, parts, pool)
+            return await run.produce(decoder, to_tensor, backend, to_surface, encoder, parts)
 
         part = await alongside(work, run.tell)
     report = PipelineReport(
@@ -185,20 +189,14 @@ class _Run:
     async def produce(
         self,
         decoder: LibavDecoder,
+        to_tensor: Converter,
         backend: RetreatingBackend,
+        to_surface: Converter,
         encoder: PartEncoder | ImageEncoder,
         parts: PartsFolder,
-        pool: HostPool,
     ) -> Part:
         """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""
-        metrics = await self._pipeline.run(
-            decoder,
-            SurfaceToTensor(self._plan.media.video.surface, pool, self._plan.background),
-            backend,
-            TensorToSurface(self._plan.encoder.surface),
-            encoder,
-            stop=self._stop,
-        )
+        metrics = await self._pipeline.run(decoder, to_tensor, backend, to_surface, encoder, stop=self._stop)
         self._phase = "publish"
         self.findings, self._shifts = decoder.findings, decoder.shifts
         self.notes += decoder.findings.notes()
@@ -356,6 +354,17 @@ def _make_backend(plan: EnginePlan, model: Model, pool: HostPool) -> RetreatingB
     return RetreatingBackend(make)
 
 
+async def _make(make: Callable[[Unpack[Args]], T], *args: *Args) -> T:
+    """Make something in a worker thread.  Raises StageCrashed for what nobody planned for."""
+    try:
+        return await trio.to_thread.run_sync(make, *args)
+    except RaveError:
+        raise
+    except Exception as error:
+        raise StageCrashed(f"the run could not begin: {type(error).__name__}: {error}") from error
+
+
+@enable_ki_protection
 async def _hold(
     held: contextlib.AsyncExitStack,
     make: Callable[[Unpack[Args]], C],
@@ -366,12 +375,7 @@ async def _hold(
 
     An error of closing is a note of the one that the stack unwinds for, if there is one.
     """
-    try:
-        made = await trio.to_thread.run_sync(make, *args)
-    except RaveError:
-        raise
-    except Exception as error:
-        raise StageCrashed(f"the run could not begin: {type(error).__name__}: {error}") from error
+    made = await _make(make, *args)
 
     async def close(_kind: object, first: BaseException | None, _traceback: object) -> None:
         if unless():

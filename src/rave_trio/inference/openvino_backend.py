@@ -108,9 +108,10 @@ class OpenVinoBackend:
         return job.frame.become(job.output)
 
     def close(self) -> None:
-        """Wait for what runs and drop every frame that was not collected.  Idempotent."""
+        """Wait for what runs, drop every frame that was not collected, and let go of the model.  Idempotent."""
         while self._jobs:
             self._drop(self._jobs.popleft())
+        self._idle.clear()  # the compiled model and its threads live as long
 
     def _finish(self, piece: _Piece, output: Tensor) -> None:
         """Wait for a piece, put its result in place, and let its request go on with the next one waiting."""

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import av
 import av.error
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -62,16 +63,17 @@ class LibavDecoder:
         self._media = media
         self._strict = strict
         self._deinterlace = deinterlace
-        self._container = media.open()
-        stream = self._container.streams[media.video.index]
+        container = media.open()
+        self._container: InputContainer | None = container
+        stream = container.streams[media.video.index]
         assert isinstance(stream, VideoStream)
         # Not by frames: whether a damaged frame is flagged would then depend on which thread is done first.
         stream.thread_type = "SLICE"
         stream.codec_context.copy_opaque = True
-        self._stream = stream
+        self._stream: VideoStream | None = stream
         if media.video.codec == "png":
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
-        self._packets: Iterator[Packet[Any]] = demux(self._container, late=self._note_late_streams)
+        self._packets: Iterator[Packet[Any]] = demux(container, late=self._note_late_streams)
         self._checksums = Ffv1Checksums() if media.video.codec == "ffv1" else None
         self._ready: deque[Frame] = deque()
         self._ended = False
@@ -105,7 +107,10 @@ class LibavDecoder:
         self._ended = True
         self._ready.clear()
         self._filter = self._previous = None
-        self._container.close()
+        self._packets = iter(())
+        container, self._container, self._stream = self._container, None, None  # the codec's threads live as long
+        if container is not None:
+            container.close()
 
     def _advance(self) -> None:
         try:
@@ -125,6 +130,7 @@ class LibavDecoder:
             packet.opaque = sent = _Sent()
             sent.damaged = self._checksums is not None and packet.size > 0 and not self._checksums.holds(bytes(packet))
             decoded = packet.decode()
+            assert self._stream is not None
             sent.aspect = self._stream.codec_context.sample_aspect_ratio or Fraction(1)
             for native in decoded:
                 self._accept(native)
@@ -276,6 +282,7 @@ class LibavDecoder:
 
     def _promised_end(self) -> float | None:
         container = self._container
+        assert container is not None
         if container.duration is None or not container.format.name.startswith(HONEST_DURATION):
             return None
         # Matroska's duration is where the last packet ends, MP4's how long all of it takes from the start.

@@ -16,9 +16,11 @@ from typing import Any
 
 import attrs
 import av
+from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import Interpolation
+from av.video.stream import VideoStream
 
 from rave_trio.errors import EncodeError, MuxError, OutputNotWritable
 from rave_trio.frames import Frame
@@ -103,10 +105,12 @@ class PartEncoder:
         self._written = 0
         self._delay = 0
         self._part: Part | None = None
+        self._stream: VideoStream | None = None
         with writing(path, MuxError):
-            self._container = av.open(path, "w", format="matroska")
+            container = av.open(path, "w", format="matroska")
+        self._container: OutputContainer | None = container
         try:
-            self._stream = add_encoded_stream(self._container, settings)
+            self._stream = add_encoded_stream(container, settings)
         except BaseException:
             self.close()
             raise
@@ -118,6 +122,7 @@ class PartEncoder:
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; its surface must have the settings' size and format.  The frame stays the caller's."""
+        assert self._stream is not None
         native = self._times.take(frame, _with_captions(frame))
         with writing(self.path, EncodeError):
             packets = self._stream.encode(native)
@@ -132,6 +137,8 @@ class PartEncoder:
 
     def finish(self) -> Part:
         """Flush the encoder, close the file and hand over the part."""
+        assert self._stream is not None
+        assert self._container is not None
         with writing(self.path, EncodeError):
             packets = self._stream.encode(None)
         self._write(packets)
@@ -142,10 +149,13 @@ class PartEncoder:
 
     def close(self) -> None:
         """Let go of the codec and the file.  Idempotent, and silent: whoever closes early has an error of its own."""
-        with contextlib.suppress(Exception):
-            self._container.close()
+        container, self._container, self._stream = self._container, None, None  # the codec's threads live as long
+        if container is not None:
+            with contextlib.suppress(Exception):
+                container.close()
 
     def _write(self, packets: list[Packet[Any]]) -> None:
+        assert self._container is not None
         for packet in packets:
             assert packet.pts is not None
             self._delay = max(self._delay, self._written - packet.pts)
