@@ -6,6 +6,7 @@ Everything between them is real: the pipeline, its threads, and the pool that ev
 from __future__ import annotations
 
 import gc
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
@@ -143,8 +144,8 @@ class FakeBackend(Scripted):
 
     def collect(self) -> Frame:
         with self.call("collect", self.under_way[0].index):
-            frame = self.under_way.popleft()
-            return frame.become(self.rig.tensor(100 + float(frame.tensor[0, 0, 0])))
+            larger = self.rig.tensor(100 + float(self.under_way[0].tensor[0, 0, 0]))
+            return self.under_way.popleft().become(larger)
 
     def close(self) -> None:
         while self.under_way:
@@ -224,7 +225,7 @@ class Rig:
         self.patience = PATIENCE
         self.excused = 0
         """Pictures that an abandoned call may keep."""
-        self.config = PipelineConfig()
+        self.config = PipelineConfig(stall_timeout=math.inf)
         self.ledger = Ledger()
         self.waiting = TellingWaiting()
         self.pool = HostPool(self.ledger, waiting=self.waiting)

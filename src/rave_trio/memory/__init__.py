@@ -1,7 +1,8 @@
 """Accounted memory: a ledger of bytes by owner, and a pool of reusable buffers that lends against it."""
 
 from rave_trio.memory.ledger import Entry, Ledger, LedgerStats
-from rave_trio.memory.pool import HostLease, HostPool, Interrupted, Lease, Pool, PoolStats, Waiting
+from rave_trio.memory.pool import HostLease, HostPool, Lease, Pool, PoolStats
+from rave_trio.memory.waiting import Interrupted, Waiting
 
 __all__ = [
     "Entry",

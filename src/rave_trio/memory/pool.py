@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from rave_trio.errors import OutOfMemory
 from rave_trio.memory.ledger import Entry, Ledger
+from rave_trio.memory.waiting import Waiting
 
 MIB = 1 << 20
 SMALLEST = 4096
@@ -49,46 +50,6 @@ class PoolStats:
         """Share of requests met without allocating; 0 before the first."""
         asked = self.hits + self.misses
         return self.hits / asked if asked else 0.0
-
-
-class Interrupted(BaseException):
-    """Raised in a thread that waits for memory when there is no point in waiting any more: the run is ending."""
-
-
-class Waiting:
-    """Where threads wait until memory is given back.  Thread-safe."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._count = 0
-        self._over = False
-
-    def ticket(self) -> int:
-        """A number that is to be taken before looking for memory; :meth:`wait` then misses nothing that comes after."""
-        with self._changed:
-            return self._count
-
-    def wait(self, ticket: int) -> None:
-        """Block until :meth:`notify` has been called since the ticket was taken.
-
-        Raises :class:`Interrupted` once :meth:`interrupt` has been called.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._over or self._count != ticket)
-            if self._over:
-                raise Interrupted
-
-    def notify(self) -> None:
-        """Wake all who wait: there may be room now."""
-        with self._changed:
-            self._count += 1
-            self._changed.notify_all()
-
-    def interrupt(self) -> None:
-        """End all waiting, now and in the future."""
-        with self._changed:
-            self._over = True
-            self._changed.notify_all()
 
 
 @attrs.define(eq=False)

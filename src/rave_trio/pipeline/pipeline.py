@@ -10,7 +10,7 @@ Note: Ctrl-C in a program that leaves SIGINT to Python
 
 from __future__ import annotations
 
-import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
@@ -28,6 +28,7 @@ from rave_trio.memory import Interrupted, Waiting
 from rave_trio.pipeline.channels import FrameChannel
 from rave_trio.pipeline.metrics import STAGES, ChannelMetrics, PipelineMetrics, StageMeter
 from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder
+from rave_trio.pipeline.stalls import Watch
 from rave_trio.pipeline.stop import Stop, run_stoppable
 from rave_trio.pipeline.tasks import bare
 
@@ -41,20 +42,21 @@ class PipelineConfig:
     decoded_capacity: int = attrs.field(default=4, validator=attrs.validators.ge(1))
     preprocessed_capacity: int = attrs.field(default=2, validator=attrs.validators.ge(1))
     upscaled_capacity: int = attrs.field(default=4, validator=attrs.validators.ge(1))
-    stall_timeout: float = attrs.field(default=math.inf, validator=attrs.validators.gt(0))
-    """Seconds after which a call that has not returned is taken to be stuck."""
+    stall_timeout: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
+    """Seconds after which a call that has not returned is taken to be stuck; infinity to wait for ever."""
 
 
 class _Stage:
     """One stage's task state: its meter, its limiter, and the frame it works on."""
 
-    def __init__(self, name: str, stall_timeout: float) -> None:
+    def __init__(self, name: str, watch: Watch, stall_timeout: float) -> None:
         self.name = name
         self.meter = StageMeter(name)
         self.limiter = trio.CapacityLimiter(1)
         self.frame: int | None = None
         self.abandoned = False
         """Whether a call was left behind; what it uses must not be touched any more."""
+        self._watch = watch
         self._stall_timeout = stall_timeout
 
     @contextmanager
@@ -81,13 +83,20 @@ class _Stage:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         with self.meter.time("busy"), trio.CancelScope(shield=True) as scope:
-            scope.deadline = trio.current_time() + self._stall_timeout
+            watched = self._watch.begin(scope)
+
+            def known() -> T:
+                watched.thread = threading.get_ident()
+                return call()
+
             try:
-                return await trio.to_thread.run_sync(call, limiter=self.limiter, abandon_on_cancel=True)
+                return await trio.to_thread.run_sync(known, limiter=self.limiter, abandon_on_cancel=True)
             except Interrupted:  # it waited for memory when the run was cancelled
                 scope.shield = False
                 await trio.lowlevel.checkpoint_if_cancelled()
                 raise
+            finally:
+                self._watch.end(watched)
         self.abandoned = True
         place = "" if self.frame is None else f" on frame {self.frame}"
         raise Stalled(f"{self.name} did not return within {self._stall_timeout:g} s{place}; its thread was left behind")
@@ -139,7 +148,8 @@ class UpscalePipeline:
     def __init__(self, config: PipelineConfig | None = None, waiting: Waiting | None = None) -> None:
         config = config or PipelineConfig()
         self._waiting = waiting or Waiting()
-        stages = (_Stage(name, config.stall_timeout) for name in STAGES)
+        self._watch = Watch(self._waiting, config.stall_timeout)
+        stages = (_Stage(name, self._watch, config.stall_timeout) for name in STAGES)
         self._decode, self._preprocess, self._inference, self._encode = stages
         self._decoded = FrameChannel("decoded", config.decoded_capacity)
         self._preprocessed = FrameChannel("preprocessed", config.preprocessed_capacity)
@@ -197,12 +207,13 @@ class UpscalePipeline:
     ) -> None:
         self._started = time.perf_counter()
         try:
-            with bare():
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._to_its_end, self._decode_loop(decoder, stop))
-                    nursery.start_soon(self._to_its_end, self._preprocess_loop(to_tensor))
-                    nursery.start_soon(self._to_its_end, self._inference_loop(backend, to_surface, nursery))
-                    nursery.start_soon(self._to_its_end, self._encode_loop(encoder, stop))
+            async with self._watch.watching():
+                with bare():
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._to_its_end, self._decode_loop(decoder, stop))
+                        nursery.start_soon(self._to_its_end, self._preprocess_loop(to_tensor))
+                        nursery.start_soon(self._to_its_end, self._inference_loop(backend, to_surface, nursery))
+                        nursery.start_soon(self._to_its_end, self._encode_loop(encoder, stop))
         finally:
             for channel in (self._decoded, self._preprocessed, self._upscaled):
                 channel.finish_receiving()

@@ -1,0 +1,91 @@
+"""Calls that do not return: who looks for them, and what is done about them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from rave_trio.memory import Waiting
+from rave_trio.pipeline.tasks import bare
+
+
+@attrs.define(eq=False)
+class Call:
+    """A blocking call under way on a worker thread."""
+
+    scope: trio.CancelScope
+    """Cancelling it leaves the call behind."""
+    patience: float
+    """Seconds that it may take."""
+    deadline: float = attrs.field(init=False)
+    thread: int = -1
+    """The worker thread's identity, once it has begun."""
+    given_back: int = -1
+    """How often memory had been given back when the call was last found waiting for some."""
+
+    @deadline.default
+    def _first_deadline(self) -> float:
+        return trio.current_time() + self.patience
+
+    def extend(self) -> None:
+        """Look again when as much time has gone by once more."""
+        self.deadline = trio.current_time() + self.patience
+
+
+class Watch:
+    """Looks after the calls of one run.
+
+    A call that is not back in time is left behind.  One that waits for memory is as slow as whoever has it: it goes on
+    waiting, unless all calls do and nothing was given back for as long as a call may take; then it gets an OutOfMemory.
+    """
+
+    def __init__(self, waiting: Waiting, patience: float) -> None:
+        """``patience`` is how many seconds a call may take."""
+        self._waiting = waiting
+        self._patience = patience
+        self._calls: list[Call] = []
+        self._scope = trio.CancelScope(shield=True)  # whatever else is cancelled, there may be calls still
+
+    def begin(self, scope: trio.CancelScope) -> Call:
+        """Watch a call that begins now, inside ``scope``."""
+        call = Call(scope, self._patience)
+        self._calls.append(call)
+        return call
+
+    def end(self, call: Call) -> None:
+        """The call is back, or left behind."""
+        self._calls.remove(call)
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Around all calls."""
+        with bare():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run)
+                try:
+                    yield
+                finally:
+                    self._scope.cancel()
+
+    async def _run(self) -> None:
+        with self._scope:
+            while True:
+                # A call that begins meanwhile has at least as much time as this sleeps.
+                deadlines = (call.deadline for call in self._calls)
+                await trio.sleep_until(min(deadlines, default=trio.current_time() + self._patience))
+                now = trio.current_time()
+                for call in [call for call in self._calls if call.deadline <= now]:
+                    self._look_at(call)
+
+    def _look_at(self, call: Call) -> None:
+        waiting, given_back = self._waiting.threads(), self._waiting.ticket()
+        if call.thread not in waiting:
+            call.scope.cancel()
+        elif call.given_back == given_back and all(other.thread in waiting for other in self._calls):
+            self._waiting.give_up(call.thread)
+        else:
+            call.given_back = given_back
+        call.extend()
