@@ -59,10 +59,10 @@ class Asker(threading.Thread):
 
 
 class Rig:
-    def __init__(self, pages):
-        self.device = SimulatedDevice(100 * SMALLEST)
+    def __init__(self, pages, capacity=100):
+        self.device = SimulatedDevice(capacity * SMALLEST)
         self.making, self.freeing = Door(), Door()
-        self.ledger = Ledger(pages * SMALLEST)
+        self.ledger = Ledger(pages and pages * SMALLEST)
 
         def allocate(nbytes):
             self.making()
@@ -79,8 +79,8 @@ class Rig:
 def rig():
     rigs = []
 
-    def make(pages):
-        rigs.append(Rig(pages))
+    def make(pages, **how):
+        rigs.append(Rig(pages, **how))
         return rigs[-1]
 
     yield make
@@ -174,3 +174,31 @@ def test_memory_given_back_just_after_looking_for_it_is_found():
     lent.append(pool.lease(SMALLEST))
     pool.lease(SMALLEST).close()
     device.close()
+
+
+def test_memory_of_a_full_device_that_is_being_freed_is_waited_for(rig):
+    """Without a limit too, where all there is to know is that the device has no more."""
+    rig = rig(pages=None, capacity=4)
+    rig.pool.lease(4 * SMALLEST).close()
+    rig.freeing.closed = True
+    first = Asker(rig.pool, 1)
+    assert rig.freeing.reached.wait(PATIENCE)
+    second = Asker(rig.pool, 2)
+    second.waits_or_has_ended()
+    rig.freeing.open()
+    first.lease()
+    second.lease()
+
+
+def test_two_who_find_a_device_full_are_both_refused(rig):
+    """Neither waits for what the other has not got."""
+    rig = rig(pages=None, capacity=4)
+    held = rig.pool.lease(4 * SMALLEST)
+    rig.making.closed = True
+    askers = [Asker(rig.pool, 1), Asker(rig.pool, 2)]
+    assert rig.making.reached.wait(PATIENCE)
+    rig.making.open()
+    for asker in askers:
+        with pytest.raises(errors.OutOfMemory, match="cannot be allocated"):
+            asker.lease()
+    held.close()

@@ -114,6 +114,8 @@ class Pool(Generic[Memory]):
         """Buffers that are being made or freed just now: they count in the ledger and are neither lent nor idle."""
         self._changes = 0
         """Times that there may have come to be more room."""
+        self._freed = 0
+        """Buffers that went back to the device."""
 
     def stats(self) -> PoolStats:
         with self._lock:
@@ -174,6 +176,7 @@ class Pool(Generic[Memory]):
         while True:
             with self._lock:
                 self._moving += 1
+                freed = self._freed
                 entry = self._ledger.try_enter(self._owner, size)
                 if entry is None:
                     self._moving -= 1
@@ -182,7 +185,7 @@ class Pool(Generic[Memory]):
                     buffer = _Buffer(self._make(size), size, entry)
                 except MemoryError as error:
                     self._moved(entry)
-                    if not self._evict_one():
+                    if not self._evict_one() and not self._another_frees(freed):
                         raise OutOfMemory(f"{size} bytes cannot be allocated for {self._owner}") from error
                 except BaseException:
                     self._moved(entry)
@@ -195,6 +198,16 @@ class Pool(Generic[Memory]):
                     return buffer
             elif not self._evict_one():
                 return None
+
+    def _another_frees(self, freed: int) -> bool:
+        """Whether memory has gone back to the device since ``freed`` buffers had, or may have; waits for the latter."""
+        ticket = self._waiting.ticket()
+        with self._lock:
+            if self._freed != freed or not self._moving:
+                return self._freed != freed
+            self._waits += 1
+        self._waiting.wait(ticket)
+        return True
 
     def _evict_one(self) -> bool:
         """Free one idle buffer, the largest, and of those the least recently used; whether there was one."""
@@ -229,6 +242,8 @@ class Pool(Generic[Memory]):
         try:
             self._free(buffer.memory)
         finally:
+            with self._lock:
+                self._freed += 1
             self._moved(buffer.entry)
 
     def _moved(self, entry: Entry) -> None:
