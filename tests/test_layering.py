@@ -19,6 +19,7 @@ FLOORS = {
     "color": 1,
     "inference": 1,
     "pipeline": 2,
+    "fit": 3,
     "plan": 3,
     "estimate": 3,
     "report": 3,

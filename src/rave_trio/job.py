@@ -19,6 +19,7 @@ from trio.lowlevel import enable_ki_protection
 
 from rave_trio.color import SurfaceToTensor, TensorToSurface
 from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
+from rave_trio.fit import retreats
 from rave_trio.frames import Closable
 from rave_trio.inference.openvino_backend import OpenVinoBackend
 from rave_trio.inference.openvino_model import Model
@@ -35,7 +36,7 @@ from rave_trio.media.sequence import ImageSequence
 from rave_trio.memory import HostPool, Ledger, Waiting
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
-from rave_trio.plan import EnginePlan, make_plan, partial_path, smaller_geometries
+from rave_trio.plan import EnginePlan, make_plan, partial_path
 from rave_trio.report import PipelineReport
 
 C = TypeVar("C", bound=Closable)
@@ -140,16 +141,18 @@ async def _run(
     if on_plan is not None:
         on_plan(plan)
     ledger, waiting = Ledger(plan.options.vram_limit), Waiting()
-    pipeline = UpscalePipeline(plan.pipeline, waiting)
+    pipeline = UpscalePipeline(plan.fit.pipeline, waiting)
     run = _Run(plan, pipeline, stop, on_progress)
     pool = HostPool(ledger, waiting=waiting)
     async with contextlib.AsyncExitStack() as held:
         held.callback(pool.close)
-        held.callback(ledger.enter("network, estimated", plan.network).close)
         parts = await _hold(held, PartsFolder, options.output)
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
+        held.callback(ledger.enter("decoder surfaces, estimated", plan.fit.decoder_surfaces).close)
         decoder = await _hold(held, _make_decoder, plan, unless=lambda: "decode" in pipeline.abandoned)
+        held.callback(ledger.enter("network, estimated", plan.fit.network).close)
         backend = await _hold(held, _make_backend, plan, model, pool, unless=lambda: "inference" in pipeline.abandoned)
+        held.callback(ledger.enter("encoder surfaces, estimated", plan.fit.encoder_surfaces).close)
         encoder = await _hold(held, _make_encoder, plan, parts, unless=lambda: "encode" in pipeline.abandoned)
         to_tensor = await _make(SurfaceToTensor, plan.media.video.surface, pool, plan.background)
         to_surface = await _make(TensorToSurface, plan.encoder.surface)
@@ -203,7 +206,7 @@ class _Run:
         if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
             self.notes.append(f"closed captions are left out: {self._plan.encoder.encoder} cannot hold them")
         if backend.retreats:
-            self.notes.append(f"memory ran out: tiles were made smaller {backend.retreats} times")
+            self.notes.append(f"memory ran out {backend.retreats} times: fewer streams or smaller tiles did with less")
         part = encoder.part
         if part.frames != metrics.frames_decoded or encoder.packets != part.frames:
             raise FrameCountMismatch(
@@ -338,18 +341,16 @@ def _make_encoder(plan: EnginePlan, parts: PartsFolder) -> PartEncoder | ImageEn
 
 
 def _make_backend(plan: EnginePlan, model: Model, pool: HostPool) -> RetreatingBackend:
-    geometries = smaller_geometries(plan, model)
+    work = plan.work(model)
 
     def make(step: int) -> OpenVinoBackend | None:
-        geometry = next(geometries, None)
-        return None if geometry is None else OpenVinoBackend(
-            model,
-            geometry,
-            precision=plan.precision,
-            streams=plan.streams if step == 0 else 1,
-            threads=plan.threads,
-            pool=pool,
-        )  # fmt: skip
+        arrangement = next(itertools.islice(retreats(work, plan.fit), step, None), None)
+        if arrangement is None:
+            return None
+        geometry, streams = arrangement
+        return OpenVinoBackend(
+            model, geometry, precision=plan.precision, streams=streams, threads=plan.threads, pool=pool
+        )
 
     return RetreatingBackend(make)
 

@@ -53,8 +53,8 @@ def _as_rate(value: Fraction | float | str | None) -> Fraction | None:
     return rate
 
 
-def _positive_number(_job: object, field: attrs.Attribute[float], value: float) -> None:
-    if not isinstance(value, int | float) or not value > 0:
+def _positive_number(_job: object, field: attrs.Attribute[float | None], value: float | None) -> None:
+    if value is not None and not (isinstance(value, int | float) and value > 0):
         raise UsageError(f"{field.name} must be above 0, not {value!r}")
 
 
@@ -91,7 +91,8 @@ class UpscaleOptions:
     ``drop_unsupported`` leaves out what the container cannot hold.
 
     ``vram_limit`` bounds the device's memory, on the CPU that of the frames and the network, in bytes or as ``2GiB``;
-    ``stall_timeout`` is how many seconds a native call may take before it is given up.
+    ``stall_timeout`` is how many seconds a native call may take before it is given up, None meaning 60, or more where
+    a frame may honestly take longer.
     """
 
     input: Path = attrs.field(converter=_as_path)
@@ -113,4 +114,4 @@ class UpscaleOptions:
     strict: bool = False
     drop_unsupported: bool = False
     vram_limit: int | None = attrs.field(default=None, converter=_as_bytes)
-    stall_timeout: float = attrs.field(default=60.0, validator=_positive_number)
+    stall_timeout: float | None = attrs.field(default=None, validator=_positive_number)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ import attrs
 from rave_trio import errors
 from rave_trio.color import HD_LINES, range_of
 from rave_trio.devices import CpuDevice, detect_cpu
+from rave_trio.fit import Fit, Work, best_fit, fit_notes
 from rave_trio.frames import UNSPECIFIED, ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
-from rave_trio.inference.model import Geometry, ModelLoad, ModelMetadata
+from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.openvino_backend import depth_for
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.openvino_runtime import choose_precision
@@ -40,22 +40,7 @@ from rave_trio.media.hdr import encoder_params
 from rave_trio.media.probe import MediaInfo, probe
 from rave_trio.media.sequence import ImageSequence
 from rave_trio.media.tags import lost_file_tags, lost_tags
-from rave_trio.memory.pool import bucket_size
 from rave_trio.options import UpscaleOptions
-from rave_trio.pipeline import PipelineConfig
-
-MEMORY_SHARE = 0.5
-"""Share of the host's memory that a plan may count on."""
-
-ENCODER_FRAMES = 64
-"""Output frames that an encoder may hold for lookahead and reordering: x264 medium holds 40 and a few per thread."""
-
-FEW_CORES = 8
-"""Below this many cores there are as many streams as halves of them, two at least; above, one for every four."""
-
-SMALLEST_TILE = 128
-
-SHORTEST_CHANNELS = {"decoded_capacity": 1, "preprocessed_capacity": 1, "upscaled_capacity": 1}
 
 RGB, BT709, BT601 = 0, 1, 6
 """Code points of H.273 for matrix coefficients."""
@@ -78,16 +63,27 @@ class EnginePlan:
     device: CpuDevice
     model: ModelMetadata
     precision: str
-    geometry: Geometry
-    streams: int
+    fit: Fit
     threads: int
     encoder: EncoderSettings
-    pipeline: PipelineConfig
-    memory: int
-    """All that may be held at once; ``network`` is the part of weights and activations, as estimated."""
-    network: int
-    flops: int
     notes: tuple[str, ...]
+
+    @property
+    def geometry(self) -> Geometry:
+        """How frames are cut for the model."""
+        return self.fit.geometry
+
+    @property
+    def streams(self) -> int:
+        """Frames or tiles that the model works on at once."""
+        return self.fit.streams
+
+    def work(self, model: Model) -> Work:
+        """What the plan's arrangement was found for; ``model`` is the one that the plan came with."""
+        options, source = self.options, self.media.video.surface
+        return Work(
+            model, source, self.encoder.surface, self.precision, self.device, options.tile, options.stall_timeout
+        )
 
     @property
     def depth(self) -> int:
@@ -123,10 +119,10 @@ class EnginePlan:
             "tiles": attrs.asdict(self.geometry),
             "streams": self.streams,
             "threads": self.threads,
-            "channels": attrs.asdict(self.pipeline),
-            "memory_bytes": self.memory,
+            "channels": attrs.asdict(self.fit.pipeline),
+            "memory_bytes": self.fit.memory,
             "memory_limit": self.options.vram_limit,
-            "flops_per_frame": self.flops,
+            "flops_per_frame": self.fit.flops,
             "notes": list(self.notes),
         }
 
@@ -159,8 +155,9 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         *_label_notes(media, carriage, container),
     ]
     notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, model.metadata)]
-    fit = _fit(options, model, source, encoder.surface, precision, device)
-    notes += _fit_notes(fit, model.metadata, device, options.vram_limit)
+    work = Work(model, source, encoder.surface, precision, device, options.tile, options.stall_timeout)
+    fit = best_fit(work, options.vram_limit)
+    notes += fit_notes(fit, work, options.vram_limit)
     plan = EnginePlan(
         options=options,
         media=media,
@@ -170,14 +167,9 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         device=device,
         model=model.metadata,
         precision=precision,
-        geometry=fit.geometry,
-        streams=fit.streams,
+        fit=fit,
         threads=device.cores,
         encoder=encoder,
-        pipeline=fit.pipeline,
-        memory=fit.memory,
-        network=fit.network,
-        flops=fit.flops,
         notes=tuple(notes),
     )
     return plan, model
@@ -238,136 +230,6 @@ def _check_file(options: UpscaleOptions) -> None:
             raise errors.OutputExists(f"{output} exists already")
         if output.exists() and not os.access(output, os.W_OK):
             raise errors.OutputNotWritable(f"{output} is write-protected")
-
-
-@attrs.frozen
-class _Fit:
-    geometry: Geometry
-    streams: int
-    pipeline: PipelineConfig
-    network: int
-    """Bytes of the weights and of all streams' activations."""
-    frames: int
-    """Bytes of all frames that can exist at once."""
-    flops: int
-
-    @property
-    def memory(self) -> int:
-        return self.network + self.frames
-
-
-def _fit(
-    options: UpscaleOptions,
-    model: Model,
-    source: SurfaceDescriptor,
-    target: SurfaceDescriptor,
-    precision: str,
-    device: CpuDevice,
-) -> _Fit:
-    """The first arrangement whose memory fits.
-
-    Streams are given up before tiles are made smaller, and tiles before the channels are.  Raises OutOfMemory if the
-    limit that was set is too small for any; without one, the smallest arrangement is tried.
-    """
-    budget = _budget(device) if options.vram_limit is None else options.vram_limit
-    smallest = None
-    for fit in _arrangements(options, model, source, target, precision, device):
-        if fit.memory <= budget:
-            return fit
-        smallest = fit if smallest is None or fit.memory < smallest.memory else smallest
-    assert smallest is not None
-    if options.vram_limit is not None:
-        raise errors.OutOfMemory(
-            f"this needs at least {_mebibytes(smallest.memory)}, more than the limit of {_mebibytes(budget)}",
-            remedy=f"use --vram-limit {_mebibytes(smallest.memory)}, or a smaller --tile",
-        )
-    return smallest
-
-
-def _arrangements(
-    options: UpscaleOptions,
-    model: Model,
-    source: SurfaceDescriptor,
-    target: SurfaceDescriptor,
-    precision: str,
-    device: CpuDevice,
-) -> Iterator[_Fit]:
-    """All that is worth trying, the best first."""
-    most = max(2, device.cores // 2) if device.cores < FEW_CORES else device.cores // 4
-    most = min(most, device.cores)
-    pipeline = PipelineConfig(stall_timeout=options.stall_timeout)
-    tile = options.tile
-    while True:
-        geometry = model.geometry(source.height, source.width, tile, seamless=options.tile is not None)
-        load = model.load(geometry, precision)
-
-        def fit(streams: int, pipeline: PipelineConfig, geometry: Geometry = geometry, load: ModelLoad = load) -> _Fit:
-            network = load.weight_bytes + (streams + 1) * load.activation_bytes
-            frames = _frame_memory(source, target, pipeline, depth_for(geometry, streams))
-            return _Fit(geometry, streams, pipeline, network, frames, load.flops * geometry.tiles)
-
-        yield from (fit(streams, pipeline) for streams in range(most, 0, -1))
-        smaller = max(geometry.tile_height, geometry.tile_width) // 2
-        if options.tile or model.metadata.height or smaller < SMALLEST_TILE:
-            if options.vram_limit is not None:
-                yield fit(1, attrs.evolve(pipeline, **SHORTEST_CHANNELS))
-            return
-        tile = smaller
-
-
-def smaller_geometries(plan: EnginePlan, model: Model) -> Iterator[Geometry]:
-    """The plan's geometry, and then ever smaller tiles for when memory runs out after all."""
-    source, geometry = plan.media.video.surface, plan.geometry
-    yield geometry
-    while model.metadata.height is None:
-        smaller = max(geometry.tile_height, geometry.tile_width) // 2
-        if smaller < SMALLEST_TILE:
-            return
-        try:
-            geometry = model.geometry(source.height, source.width, smaller, seamless=plan.options.tile is not None)
-        except errors.ModelUnsupported:
-            return
-        yield geometry
-
-
-def _mebibytes(nbytes: int) -> str:
-    """In whole MiB, rounded up, as the limit is given."""
-    return f"{-(-nbytes // 2**20)}MiB"
-
-
-def _budget(device: CpuDevice) -> int:
-    return int(device.memory_bytes * MEMORY_SHARE)
-
-
-def _fit_notes(fit: _Fit, model: ModelMetadata, device: CpuDevice, limit: int | None) -> list[str]:
-    notes = []
-    geometry = fit.geometry
-    if not geometry.seamless:
-        reach = "an unknown distance" if geometry.reach is None else f"up to {geometry.reach} pixels"
-        notes.append(
-            f"{model.name} looks {reach} far, its tiles overlap by {geometry.overlap}: faint seams are possible"
-        )
-    if limit is None and fit.memory > _budget(device):
-        needed, there = fit.memory / 1e9, device.memory_bytes / 1e9
-        notes.append(f"about {needed:.1f} GB may be needed, more than half of the {there:.1f} GB here")
-    return notes
-
-
-def _frame_memory(source: SurfaceDescriptor, target: SurfaceDescriptor, pipeline: PipelineConfig, depth: int) -> int:
-    """Bytes of all frames that can exist at once: in the channels, in the stages' hands, and in the encoder."""
-    tensor_in, tensor_out = (bucket_size(12 * s.width * s.height) for s in (source, target))
-    return (
-        (pipeline.decoded_capacity + 2) * _surface_bytes(source)
-        + (pipeline.preprocessed_capacity + depth + 1) * tensor_in
-        + (depth + 2) * tensor_out
-        + (pipeline.upscaled_capacity + 2 + ENCODER_FRAMES) * _surface_bytes(target)
-    )
-
-
-def _surface_bytes(surface: SurfaceDescriptor) -> int:
-    layout = surface.pixel_format
-    luma = surface.width * surface.height * (2 if layout.bit_depth > 8 else 1)
-    return luma if layout.is_grey else luma + 2 * (luma >> (layout.chroma_shift_x + layout.chroma_shift_y))
 
 
 def _find_device(name: str) -> CpuDevice:

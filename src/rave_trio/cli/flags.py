@@ -95,8 +95,8 @@ class JobFlags:
     vram_limit: str | None = None
     """Use at most this much memory for frames and network, as 2GiB or 800MB; by default half of what is there."""
 
-    stall_timeout: float = 60.0
-    """Seconds after which a native call that does not return ends the run."""
+    stall_timeout: float | None = None
+    """Seconds after which a native call that does not return ends the run; default 60, more for very large frames."""
 
     video_stream: int | None = None
     """Upscale this stream, by its number in rave-trio probe; default the best one.  Others are copied."""

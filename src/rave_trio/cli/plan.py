@@ -57,7 +57,7 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
             f"overlapping by {geometry.overlap} pixels on each side"
         )
     options = " ".join(f"{key} {value}" for key, value in plan.encoder.options if key in ("crf", "preset"))
-    channels = plan.pipeline
+    channels = plan.fit.pipeline
     rows = [
         (
             "input",
@@ -76,7 +76,7 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
             f"decoded {channels.decoded_capacity}, preprocessed {channels.preprocessed_capacity}, "
             f"upscaled {channels.upscaled_capacity}; {plan.depth} frames in the backend",
         ),
-        ("memory", f"about {plan.memory / 1e6:,.0f} MB beside the libraries"),
+        ("memory", f"about {plan.fit.memory / 1e6:,.0f} MB beside the libraries"),
         ("time", guess.text()),
     ]
     rows += [("stream", _carried(carriage)) for carriage in plan.carriage]

@@ -1,4 +1,4 @@
-"""Out of memory while running: smaller tiles, and the same frames again."""
+"""Out of memory while running: fewer streams, smaller tiles, and the same frames again."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class RetreatingBackend:
                 smaller.close()
                 error = again
                 continue
-            log.warning("memory ran out (%s): going on with smaller tiles", error)
+            log.warning("memory ran out (%s): going on with less", error)
             return
 
 
