@@ -8,7 +8,7 @@ IN ?= tests/media/bunny.mkv
 OUT ?= demo/$(basename $(notdir $(IN)))-x2.mkv
 ARGS ?=
 
-.PHONY: demo upscale test check format bench models clean
+.PHONY: demo upscale test check format bench soak models clean
 
 demo: $(READY)  ## upscale the sample clip and show where the result is
 	@mkdir -p demo
@@ -33,6 +33,9 @@ format: $(READY)
 
 bench: $(READY)  ## speed and memory against the backend alone
 	$(BIN)/python scripts/bench.py $(ARGS)
+
+soak: $(READY)  ## ten minutes of runs of every ending in one process, whose memory, descriptors and threads stay flat
+	$(BIN)/python scripts/soak.py $(ARGS)
 
 models: $(READY)  ## check the shipped models against the files they were made from
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[models]'

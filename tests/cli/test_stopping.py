@@ -5,10 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import av
 import pytest
@@ -18,29 +14,8 @@ import rave_trio
 from rave_trio import job
 
 
-@pytest.fixture(scope="session")
-def long_clip(session_clip) -> Path:
-    """Enough frames that a run is never over before it is stopped."""
-    return session_clip("long.mkv", frames=3000, audio=True, options={"preset": "ultrafast"})
-
-
-def start(*arguments: object, before: Callable[[], object] | None = None) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "rave_trio", "upscale", *map(str, arguments), "--progress", "jsonl", "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before)
-
-
-def wait_for_frames(running: subprocess.Popen[str], event: str = "progress") -> dict[str, object]:
-    """Read the progress until frames have come out, or the named event."""
-    assert running.stderr is not None
-    for line in running.stderr:
-        record = json.loads(line)
-        if record["event"] == event and (event != "progress" or record["done"] > 0):
-            return dict(record)
-    raise AssertionError(f"the run ended without {event}")
-
-
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_one_signal_leaves_a_playable_partial_file(long_clip, tmp_path, name):
+def test_one_signal_leaves_a_playable_partial_file(long_clip, tmp_path, name, start, wait_for_frames):
     running = start(long_clip, tmp_path / "out.mkv")
     wait_for_frames(running)
     running.send_signal(name)
@@ -60,7 +35,7 @@ def test_one_signal_leaves_a_playable_partial_file(long_clip, tmp_path, name):
         assert abs(end - 40 * len(pictures)) <= 43, "the sound ends where the picture does"
 
 
-def test_a_run_under_nohup_outlives_its_terminal(bunny, tmp_path, nearest_x2):
+def test_a_run_under_nohup_outlives_its_terminal(bunny, tmp_path, nearest_x2, start, wait_for_frames):
     ignoring = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
     running = start(bunny, tmp_path / "out.mkv", "-m", nearest_x2, before=ignoring)
     wait_for_frames(running, "plan")
@@ -70,7 +45,7 @@ def test_a_run_under_nohup_outlives_its_terminal(bunny, tmp_path, nearest_x2):
     assert json.loads(stdout)["report"]["frames"] == 96
 
 
-def test_a_second_signal_ends_at_once_and_leaves_nothing(bunny, tmp_path):
+def test_a_second_signal_ends_at_once_and_leaves_nothing(bunny, tmp_path, start, wait_for_frames):
     running = start(bunny, tmp_path / "out.mkv", "--preset", "placebo", "--scale", "4")
     wait_for_frames(running, "plan")
     running.send_signal(signal.SIGINT)
@@ -83,7 +58,7 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing(bunny, tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".parts")] == []
 
 
-def test_a_partial_file_takes_the_containers_own_extension(long_clip, tmp_path):
+def test_a_partial_file_takes_the_containers_own_extension(long_clip, tmp_path, start, wait_for_frames):
     running = start(long_clip, tmp_path / "out.mp4")
     wait_for_frames(running)
     running.send_signal(signal.SIGINT)

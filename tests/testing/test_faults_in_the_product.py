@@ -134,7 +134,9 @@ def product(monkeypatch, six_frames, tmp_path, nearest_x2, warmed_up):
 def warmed_up(six_frames, tmp_path_factory, nearest_x2):
     """What libraries open on first use and keep for good is open."""
     target = tmp_path_factory.mktemp("warm") / "out.mkv"
-    rave_trio.upscale_sync(six_frames, target, model=str(nearest_x2), preset="ultrafast")
+    how = {"model": str(nearest_x2), "preset": "ultrafast", "overwrite": True}
+    report = rave_trio.upscale_sync(six_frames, target, **how)
+    rave_trio.upscale_sync(six_frames, target, **how, vram_limit=report.plan.fit.memory - 1)  # with one stream
 
 
 @pytest.mark.parametrize("fault", of("exception"), ids=str)

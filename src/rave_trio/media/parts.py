@@ -30,6 +30,9 @@ from rave_trio.media.encoders import EncoderSettings, add_encoded_stream
 INDEX_TIME_BASE = Fraction(1, 1000)
 """Matroska's own: index i is written as i milliseconds, exactly."""
 
+AT_ONCE = {"cluster_time_limit": "1", "flush_packets": "1"}
+"""Matroska would hold back five thousand indices, its five seconds, or 5 MB: a frame may take as long as all these."""
+
 DEEPEST_REORDER = 16
 """Frames by which H.264, HEVC and AV1 may at most reorder; keeps a part's dts below its pts."""
 
@@ -107,7 +110,7 @@ class PartEncoder:
         self._part: Part | None = None
         self._stream: VideoStream | None = None
         with writing(path, MuxError):
-            container = av.open(path, "w", format="matroska")
+            container = av.open(path, "w", format="matroska", container_options=AT_ONCE)
         self._container: OutputContainer | None = container
         try:
             self._stream = add_encoded_stream(container, settings)
