@@ -5,11 +5,11 @@ from __future__ import annotations
 import backend_conformance as suite
 import pytest
 from backend_conformance import model, start
-from backend_rigs import OnnxRuntimeHalfRig, OnnxRuntimeRig, OpenVinoRig, SimulatedRig
+from backend_rigs import OnnxRuntimeHalfRig, OnnxRuntimeRig, OpenVinoOneStreamRig, OpenVinoRig, SimulatedRig
 
 __all__ = ["model", "start"]
 
-COMPUTING = [OpenVinoRig, OnnxRuntimeRig, OnnxRuntimeHalfRig]
+COMPUTING = [OpenVinoRig, OpenVinoOneStreamRig, OnnxRuntimeRig, OnnxRuntimeHalfRig]
 
 
 @pytest.fixture(params=[*COMPUTING, SimulatedRig], ids=lambda kind: kind.__name__)

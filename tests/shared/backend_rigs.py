@@ -100,15 +100,21 @@ class Rig:
 
 
 class OpenVinoRig(Rig):
+    streams = 2
+
     def _pool(self) -> Any:
         return HostPool(self.ledger)
 
     def _backend(self, model: Model, geometry: Geometry) -> Any:
-        return OpenVinoBackend(model, geometry, precision="fp32", streams=2, threads=2, pool=self.pool)
+        return OpenVinoBackend(model, geometry, precision="fp32", streams=self.streams, threads=2, pool=self.pool)
 
     def fail(self, backend: Any, pieces: Iterable[int]) -> None:
         started = iter(range(1 << 30))
         backend._idle = [FailingRequest(request, started, frozenset(pieces)) for request in backend._idle]
+
+
+class OpenVinoOneStreamRig(OpenVinoRig):
+    streams = 1
 
 
 class FailingRequest:

@@ -38,9 +38,9 @@ def planes(array: DeviceArray, first: int, count: int) -> DeviceArray:
 
 
 def cut(copy: Copy, stream: Stream, picture: DeviceArray, tile: Tile, target: DeviceArray) -> None:
-    """Fill ``target`` (C x h x w) with a tile of ``picture`` (C x H x W), whose edge is repeated beyond itself.
+    """Fill ``target`` (C x h x w) with a tile of ``picture`` (C x H x W); beyond the picture its edge is repeated.
 
-    There each copy doubles what is there already, so a few are enough.
+    Beyond the edge each copy doubles what is there already, so a few are enough.
     """
     channels, height, width = target.shape
     rows = min(height, picture.shape[1] - tile.rows.start)

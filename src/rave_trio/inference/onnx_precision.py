@@ -4,8 +4,8 @@ Which values have to stay float32 is read from the ONNX standard's own schemas: 
 may be float32 and may not be float16, such as the scales of a Resize, keeps its type, and a Cast stands before or after
 it.  So there is no list of operators here.
 
-onnxruntime ships a converter too, to fp16 only, which keeps a list; on the shipped models in fp32 both give the same
-graph.  The other way is needed where a file declares fp16 and the run is in fp32.
+onnxruntime 1.31 ships a converter too, to fp16 only, which keeps a list; of the shipped models made fp32 both make the
+same graph.  The other way is needed where a file declares fp16 and the run is in fp32.
 """
 
 from __future__ import annotations
@@ -81,8 +81,6 @@ class _Rewriting:
         """What has to stand before and after a node whose inputs or outputs stay float32; it is renamed to match."""
         before: list[onnx.NodeProto] = []
         after: list[onnx.NodeProto] = []
-        if self._target == TensorProto.FLOAT:
-            return before, after
         for at, name in enumerate(node.input):
             if name not in kept and self._types.get(name) in FLOAT_TYPES and self._is_pinned(node, "in", at):
                 node.input[at] = f"{node.output[0]}/{name}/fp32"
@@ -116,10 +114,14 @@ class _Rewriting:
         tensor.CopyFrom(numpy_helper.from_array(values.astype(dtype), tensor.name))
 
     def _is_pinned(self, node: onnx.NodeProto, side: str, at: int) -> bool:
-        """Whether the standard allows float32 there and not float16."""
+        """Whether the standard allows float32 there and not float16; nothing is in the way of making all float32."""
+        if self._target == TensorProto.FLOAT:
+            return False
         try:
             schema = onnx.defs.get_schema(node.op_type, self._versions.get(node.domain, 1), node.domain)
         except onnx.defs.SchemaError as error:
+            if all(self._types.get(name) != TensorProto.FLOAT for name in (*node.input, *node.output)):
+                return False
             raise NoSchema(f"operator {node.domain or 'ai.onnx'}.{node.op_type} is not in the standard") from error
         formal = schema.inputs if side == "in" else schema.outputs
         types = formal[min(at, len(formal) - 1)].types  # the last one may be repeated

@@ -44,7 +44,7 @@ NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : "
     r"|Non-zero status code returned while running "
     r"|Status Message: "
-    r"|\S*/\S+\.(cc|h|cu|cuh|hpp):\d+ \S.*?\) (?=\S)"
+    r"|\S*/\S+\.(cc|h|cu|cuh|hpp):\d+ \S.*?\)( const)? (?=\S)"
     r"|Please fix either the inputs/outputs or the model\."
 )
 """What its messages contain and a user cannot use."""
