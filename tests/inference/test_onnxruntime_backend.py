@@ -144,6 +144,14 @@ class TestOrderOfUse:
         assert result.tensor.memory.last_use.query()
         result.close()
 
+    def test_closing_waits_for_what_the_device_works_on(self, rig, backend, noise):
+        running = backend()
+        for index in range(3):
+            running.submit(rig.frame(noise(HEIGHT, WIDTH), index))
+        last = running._jobs[-1].done
+        running.close()
+        assert last.query()
+
 
 class TestRefusals:
     def test_of_a_precision_that_it_does_not_compute(self, backend):
@@ -188,6 +196,19 @@ class TestRefusals:
             backend(provider=Cuda(stream=0, memory_limit=1 << 20))
         assert "onnxruntime-gpu" in caught.value.remedy
         assert OWNER not in rig.ledger.stats().by_owner
+
+
+class TestLaunching:
+    def test_that_fails_leaves_the_frame_with_the_caller_and_gives_back_the_rest(self, rig, backend, noise):
+        def broken(stream, source, target):
+            raise ValueError("no copy")
+
+        running, given = backend(tile=32, copy=broken), rig.frame(noise(HEIGHT, WIDTH))
+        with pytest.raises(ValueError, match="no copy"):
+            running.submit(given)
+        running.close()
+        assert rig.pool.stats().leased == 1
+        given.close()
 
 
 class TestArena:
