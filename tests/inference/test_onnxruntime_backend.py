@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 from backend_rigs import OnnxRuntimeRig, host_copy, host_view
@@ -10,6 +12,7 @@ from onnx import TensorProto, helper
 from rave_trio import errors
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.frames import Frame, Tensor
+from rave_trio.inference import onnxruntime_session
 from rave_trio.inference.model import Geometry, ModelLoad
 from rave_trio.inference.onnxruntime_backend import OWNER, OnnxRuntimeBackend
 from rave_trio.inference.onnxruntime_session import (
@@ -209,6 +212,82 @@ class TestLaunching:
         running.close()
         assert rig.pool.stats().leased == 1
         given.close()
+
+
+class StandIn:
+    """What is asked of onnxruntime, where there is no GPU to ask it of."""
+
+    def __init__(self, model, options, *, providers, enable_fallback):
+        self.options, (self.provider,) = options, providers
+        self.bound, self.runs = [], []
+        StandIn.made = self
+
+    def get_inputs(self):
+        return [types.SimpleNamespace(name="in")]
+
+    def get_outputs(self):
+        return [types.SimpleNamespace(name="out")]
+
+    def io_binding(self):
+        bind = lambda *what: self.bound.append(what)  # noqa: E731
+        return types.SimpleNamespace(bind_input=bind, bind_output=bind)
+
+    def run_with_iobinding(self, binding, options):
+        self.runs.append(options.get_run_config_entry("disable_synchronize_execution_providers"))
+
+
+class TestWhatIsAskedOfCuda:
+    @pytest.fixture
+    def stand_in(self, monkeypatch):
+        monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+        monkeypatch.setattr(ort, "InferenceSession", StandIn)
+
+    def test_is_to_run_on_our_stream_in_our_memory_and_not_to_wait(self, stand_in, rig, backend, noise):
+        running = backend(provider=Cuda(stream=0x7F00, device=2, memory_limit=1 << 20), precision="fp16")
+        asked = StandIn.made
+        name, settings = asked.provider
+        assert name == "CUDAExecutionProvider"
+        assert settings["user_compute_stream"] == str(0x7F00)
+        assert (settings["device_id"], settings["gpu_mem_limit"], settings["use_tf32"]) == ("2", "1048576", "0")
+        assert asked.options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+        assert rig.ledger.stats().by_owner[OWNER] == 1 << 20
+
+        lease = rig.pool.lease(2 * 3 * HEIGHT * WIDTH)
+        array = DeviceArray(lease.memory, (3, HEIGHT, WIDTH), np.float16)
+        aligned = array.pointer % 256 == 0
+        with rig.device.paused():
+            running.submit(Frame(0, 0, 1, None, False, Tensor(array, lease)))
+            assert asked.runs == ["1"]  # the caller's own thread has put it on the stream
+        for (port, kind, device, dtype, shape, pointer), expected in zip(
+            asked.bound, [("in", (1, 3, HEIGHT, WIDTH)), ("out", (1, 3, 2 * HEIGHT, 2 * WIDTH))], strict=True
+        ):
+            assert (port, shape) == expected
+            assert (kind, device, dtype) == ("cuda", 2, np.float16)
+            assert pointer
+        assert (asked.bound[0][-1] == array.pointer) == aligned
+        running.close()
+        assert OWNER not in rig.ledger.stats().by_owner
+
+    @pytest.mark.parametrize(
+        ("precision", "channels_last", "expected"),
+        [("fp16", None, "1"), ("fp32", None, "0"), ("fp16", False, "0"), ("fp32", True, "1")],
+    )
+    def test_is_nhwc_in_fp16_unless_told_otherwise(self, stand_in, backend, precision, channels_last, expected):
+        backend(provider=Cuda(stream=1, channels_last=channels_last), precision=precision)
+        assert StandIn.made.provider[1]["prefer_nhwc"] == expected
+
+    @pytest.mark.parametrize(("works", "kind"), [(True, errors.ModelUnsupported), (False, errors.DeviceUnknown)])
+    def test_a_session_that_cannot_be_made_is_the_models_fault_only_if_cuda_works(
+        self, monkeypatch, stand_in, rig, backend, works, kind
+    ):
+        def refuse(*_, **__):
+            raise RuntimeError("This session contains graph nodes that are assigned to the default CPU EP")
+
+        monkeypatch.setattr(ort, "InferenceSession", refuse)
+        monkeypatch.setattr(onnxruntime_session, "_cuda_works", lambda: works)
+        with pytest.raises(kind):
+            backend(provider=Cuda(stream=1, memory_limit=1 << 20))
+        assert OWNER not in rig.ledger.stats().by_owner
 
 
 class TestArena:
