@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,11 +34,19 @@ FLOORS = {
 
 HOMES = {
     "openvino": {"inference"},
+    "onnx": {"inference"},
+    "onnxruntime": {"inference"},
     "av": {"media", "color"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "trio": {"pipeline", "job", "cli"},
     "numpy": {"frames", "memory", "devices", "color", "inference", "estimate", "testing"},
+}
+
+THEIRS = {
+    "openvino": {"openvino_backend.py", "openvino_model.py", "openvino_runtime.py", "resize.py"},
+    "onnx": {"onnx_model.py", "onnx_precision.py", "onnxruntime_session.py"},
+    "onnxruntime": {"onnxruntime_session.py"},
 }
 
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -78,9 +88,16 @@ def test_heavy_libraries_are_imported_only_in_their_rooms(path):
         assert room_of(path) in HOMES[library], f"{path} imports {library}"
 
 
-def test_openvino_is_imported_by_the_modules_that_exist_for_it():
-    users = [path.name for path in MODULES if any(n.split(".")[0] == "openvino" for n in imports_of(path))]
-    assert set(users) == {"openvino_backend.py", "openvino_model.py", "openvino_runtime.py", "resize.py"}
+@pytest.mark.parametrize("library", THEIRS)
+def test_a_library_of_models_is_imported_by_the_modules_that_exist_for_it(library):
+    users = [path.name for path in MODULES if any(n.split(".")[0] == library for n in imports_of(path))]
+    assert set(users) == THEIRS[library]
+
+
+def test_onnx_and_onnxruntime_are_not_needed_for_a_run_on_openvino():
+    script = "import sys, rave_trio.job, rave_trio.cli.upscale; print({'onnx', 'onnxruntime'} & sys.modules.keys())"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
 
 
 def test_the_pipeline_knows_no_library_but_trio():

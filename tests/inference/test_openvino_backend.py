@@ -1,4 +1,4 @@
-"""The backend keeps the order, gives back what it was lent, and survives a frame on which the model fails."""
+"""What is OpenVINO's own, beside what all backends do alike: streams, depth, real failures, the load of a graph."""
 
 from __future__ import annotations
 
@@ -36,57 +36,10 @@ def fussy(graph) -> Model:
     return net.model(net.op("Reshape", places, net.constant(np.array([1, 3, 128, 128]))))
 
 
-class Failing:
-    """A request that fails on black pictures and works on others afterwards, which OpenVINO's own do not always."""
-
-    def __init__(self, request):
-        self._request = request
-        self._black = False
-
-    def start_async(self, inputs):
-        self._black = not inputs[0].data.any()
-        self._request.start_async(inputs)
-
-    def wait(self):
-        self._request.wait()
-        if self._black:
-            raise RuntimeError("Exception from src/somewhere.cpp:1:\ntoo dark\n\n")
-
-    def get_output_tensor(self, at):
-        return self._request.get_output_tensor(at)
-
-
-WHITE = np.ones((3, 64, 64), np.float32)
 BLACK = np.zeros((3, 64, 64), np.float32)
 
 
 class TestOrder:
-    @pytest.mark.parametrize("tile", [None, 32])
-    @pytest.mark.parametrize("streams", [1, 2])
-    def test_frames_come_back_in_the_order_in_which_they_were_given(
-        self, upscaler, backend, frame, noise, enlarge, tile, streams
-    ):
-        model = Model("net", upscaler())
-        running = backend(model, model.geometry(HEIGHT, WIDTH, tile), streams)
-        pictures = [noise(HEIGHT, WIDTH, seed) for seed in range(7)]
-        results = []
-
-        def collect():
-            result = running.collect()
-            results.append((result.index, result.pts, result.tensor.copy()))
-            result.close()
-
-        for index, picture in enumerate(pictures):
-            if index >= running.depth:
-                collect()
-            running.submit(frame(picture, index))
-        while len(results) < len(pictures):
-            collect()
-
-        for index, picture in enumerate(pictures):
-            assert results[index][:2] == (index, index)
-            np.testing.assert_allclose(results[index][2], enlarge(model, picture), atol=1e-5)
-
     def test_more_frames_than_the_depth_wait_for_their_turn(self, upscaler, backend, frame, noise):
         running = backend(Model("net", upscaler()), streams=1)
         for index in range(3 * running.depth):
@@ -95,15 +48,6 @@ class TestOrder:
             result = running.collect()
             assert result.index == index
             result.close()
-
-    def test_the_frame_that_comes_back_is_the_one_that_was_given(self, upscaler, backend, frame, noise):
-        running = backend(Model("net", upscaler()))
-        given = frame(noise(HEIGHT, WIDTH), 5)
-        running.submit(given)
-        result = running.collect()
-        assert result is given
-        assert result.tensor.shape == (3, 2 * HEIGHT, 2 * WIDTH)
-        result.close()
 
 
 class TestDepth:
@@ -115,36 +59,6 @@ class TestDepth:
 
     def test_is_what_the_backend_says(self, upscaler, backend):
         assert backend(Model("net", upscaler()), streams=2).depth == 3
-
-
-class TestClose:
-    @pytest.mark.parametrize("tile", [None, 32])
-    def test_gives_back_all_that_frames_under_way_hold(self, upscaler, backend, frame, noise, pool, tile):
-        model = Model("net", upscaler())
-        running = backend(model, model.geometry(HEIGHT, WIDTH, tile))
-        given = [frame(noise(HEIGHT, WIDTH), index) for index in range(5)]
-        for each in given:
-            running.submit(each)
-        assert pool.stats().leased == 10
-
-        running.close()
-
-        assert pool.stats().leased == 0
-        assert all(each.picture is None for each in given)
-
-    def test_may_be_repeated_and_come_first(self, upscaler, backend):
-        running = backend(Model("net", upscaler()))
-        running.close()
-        running.close()
-
-    def test_leaves_frames_that_were_collected_alone(self, upscaler, backend, frame, noise):
-        running = backend(Model("net", upscaler()))
-        running.submit(frame(noise(HEIGHT, WIDTH)))
-        result = running.collect()
-        before = result.tensor.copy()
-        running.close()
-        np.testing.assert_array_equal(result.tensor, before)
-        result.close()
 
 
 class TestFailure:
@@ -168,37 +82,6 @@ class TestFailure:
         assert pool.stats().leased == 0
         assert given.picture is None
 
-    def test_does_not_touch_the_frames_around_it(self, upscaler, backend, frame):
-        running = backend(Model("net", upscaler(size=(64, 64))))
-        running._idle = [Failing(request) for request in running._idle]
-        for index, picture in enumerate([WHITE, BLACK, WHITE, BLACK, WHITE]):
-            running.submit(frame(picture, index))
-        outcomes = []
-        for _ in range(5):
-            try:
-                result = running.collect()
-                outcomes.append(result.index)
-                result.close()
-            except errors.InferenceError:
-                outcomes.append(None)
-        assert outcomes == [0, None, 2, None, 4]
-
-    @pytest.mark.parametrize("column", [0, 1, 2])
-    def test_of_one_tile_drops_the_frame_and_lets_the_next_one_run(self, upscaler, backend, frame, column):
-        running = backend(Model("net", upscaler(size=(64, 64))), Geometry(64, 64, overlap=0, tiles=6), streams=1)
-        running._idle = [Failing(request) for request in running._idle]
-        good = np.ones((3, 128, 192), np.float32)
-        bad = good.copy()
-        bad[:, :64, 64 * column : 64 * column + 64] = 0
-        running.submit(frame(bad, 0))
-        running.submit(frame(good, 1))
-        with pytest.raises(errors.InferenceError, match=r"^model net failed on frame 0: too dark$"):
-            running.collect()
-        result = running.collect()
-        assert result.index == 1
-        assert result.tensor.shape == (3, 256, 384)
-        result.close()
-
     def test_can_be_followed_by_close(self, fussy, backend, frame, pool):
         running = backend(fussy, fussy.geometry(64, 64, None))
         for index in range(4):
@@ -207,15 +90,6 @@ class TestFailure:
             running.collect()
         running.close()
         assert pool.stats().leased == 0
-
-    def test_of_the_pool_leaves_the_frame_with_the_caller(self, upscaler, backend, frame, noise, pool):
-        running = backend(Model("net", upscaler()))
-        given = frame(noise(HEIGHT, WIDTH))
-        pool.close()
-        with pytest.raises(ValueError, match="the pool is closed"):
-            running.submit(given)
-        assert given.tensor.shape == (3, HEIGHT, WIDTH)
-        given.close()
 
 
 class TestLoad:
