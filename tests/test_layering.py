@@ -31,6 +31,9 @@ FLOORS = {
 
 HOMES = {
     "openvino": {"inference"},
+    "cuda": {"devices"},
+    "pynvml": {"devices"},
+    "PyNvVideoCodec": {"devices"},
     "av": {"media", "color"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
@@ -77,9 +80,18 @@ def test_heavy_libraries_are_imported_only_in_their_rooms(path):
         assert room_of(path) in HOMES[library], f"{path} imports {library}"
 
 
-def test_openvino_is_imported_by_the_modules_that_exist_for_it():
-    users = [path.name for path in MODULES if any(n.split(".")[0] == "openvino" for n in imports_of(path))]
-    assert set(users) == {"openvino_backend.py", "openvino_model.py", "openvino_runtime.py", "resize.py"}
+MODULES_FOR = {
+    "openvino": {"openvino_backend.py", "openvino_model.py", "openvino_runtime.py", "resize.py"},
+    "cuda": {"cuda.py", "cuda_memory.py", "driver.py", "copies.py", "_cuda_probe.py"},
+    "pynvml": {"nvml.py"},
+    "PyNvVideoCodec": {"_codec_probe.py"},
+}
+
+
+@pytest.mark.parametrize("library", MODULES_FOR)
+def test_a_library_that_is_not_always_wanted_is_imported_by_the_modules_that_exist_for_it(library):
+    users = {path.name for path in MODULES if any(name.split(".")[0] == library for name in imports_of(path))}
+    assert users == MODULES_FOR[library]
 
 
 def test_the_pipeline_knows_no_library_but_trio():

@@ -13,6 +13,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from rave_trio.devices.libraries import EXTRA
+
 T = TypeVar("T")
 
 
@@ -29,7 +31,7 @@ def nvml() -> Iterator[Any]:
     try:
         import pynvml
     except ImportError as error:
-        raise NvmlUnavailable("nvidia-ml-py is not installed, so GPUs cannot be seen") from error
+        raise NvmlUnavailable(f"GPUs were not looked for, since nvidia-ml-py is not installed: {EXTRA}") from error
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -49,13 +51,8 @@ def asked(module: Any, call: Callable[..., T], *args: Any) -> T | None:
         return None
 
 
-def same_gpu(one: str, other: str) -> bool:
-    """Whether two UUIDs, with or without the prefix ``GPU-`` or ``MIG-``, are one."""
-    return bare(one) == bare(other)
-
-
 def bare(uuid: str) -> str:
-    """A UUID's hexadecimal digits alone."""
+    """A UUID's hexadecimal digits alone: NVML writes a prefix ``GPU-`` or ``MIG-`` and dashes, CUDA neither."""
     return uuid.lower().removeprefix("gpu-").removeprefix("mig-").replace("-", "")
 
 
