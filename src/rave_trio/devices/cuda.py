@@ -36,14 +36,16 @@ TIMED = core.EventOptions(blocking_sync=True, timing_enabled=True)
 class CudaEvent:
     """A moment in a CUDA stream.  Any thread may ask for it; a thread that waits sleeps and does not hold the GIL."""
 
-    def __init__(self, device: CudaDevice, raw: Any) -> None:
+    def __init__(self, device: CudaDevice, raw: Any, failure: LaunchError | None = None) -> None:
         """Only a stream records events: see :meth:`CudaStream.record`."""
         self.raw = raw
-        """cuda.core's own."""
+        """cuda.core's own; None if what was before it had failed already when it was recorded."""
         self._device = device
+        self._failure = failure
 
     def query(self) -> bool:
         """Whether it has come.  Raises LaunchError if what was before it failed."""
+        self._check()
         if self._device._has_ended():
             return True
         with self._device._current():
@@ -51,6 +53,7 @@ class CudaEvent:
 
     def wait(self) -> None:
         """Block until it has come.  Raises LaunchError if what was before it failed."""
+        self._check()
         if not self._device._has_ended():
             with self._device._current():
                 self.raw.sync()
@@ -60,12 +63,16 @@ class CudaEvent:
 
         Raises ValueError for events without timing, and LaunchError if what was before one of them failed.
         """
-        if not (self.raw.is_timing_enabled and earlier.raw.is_timing_enabled):
-            raise ValueError("the events were recorded without timing")
         earlier.wait()
         self.wait()
+        if not (self.raw.is_timing_enabled and earlier.raw.is_timing_enabled):
+            raise ValueError("the events were recorded without timing")
         with self._device._current():
             return float(self.raw - earlier.raw) / 1000
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise LaunchError(str(self._failure)) from self._failure
 
 
 class CudaStream:
@@ -88,16 +95,26 @@ class CudaStream:
             work(self.raw, *args)
 
     def record(self, *, timing: bool = False) -> CudaEvent:
-        """The moment at which all that was launched so far is done; with its time if ``timing``, which costs more."""
+        """The moment at which all that was launched so far is done; with its time if ``timing``, which costs more.
+
+        Where something has failed already the event tells, and not this call.
+        """
         self._device._must_be_open()
-        with self._device._current():
-            return CudaEvent(self._device, self.raw.record(options=TIMED if timing else UNTIMED))
+        try:
+            with self._device._current():
+                return CudaEvent(self._device, self.raw.record(options=TIMED if timing else UNTIMED))
+        except LaunchError as error:
+            return CudaEvent(self._device, None, error)
 
     def wait(self, event: CudaEvent) -> None:
-        """Let what is launched from now on begin after ``event``.  Raises ValueError for another device's."""
+        """Let what is launched from now on begin after ``event``, or raise LaunchError if it is known to have failed.
+
+        Raises ValueError for another device's.
+        """
         if event._device is not self._device:
             raise ValueError("the event is another device's")
         self._device._must_be_open()
+        event._check()
         with self._device._current():
             self.raw.wait(event.raw)
 

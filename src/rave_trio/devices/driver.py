@@ -30,9 +30,12 @@ def translated() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not any(kind.__name__ == "CUDAError" for kind in type(error).__mro__):  # it has no public home
-            raise
-        raise _failure(str(error)) from error
+        if any(kind.__name__ == "CUDAError" for kind in type(error).__mro__):  # it has no public home
+            raise _failure(str(error)) from error
+        if isinstance(error, RuntimeError) and str(error).startswith("Failed to create CUDA"):  # it hides the status
+            (status,) = driver.cuStreamQuery(0)
+            raise _failure(f"{_described(status)} ({error})") from error
+        raise
 
 
 def _failure(text: str) -> Exception:

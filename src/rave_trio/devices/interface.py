@@ -12,8 +12,8 @@ after its own work in its place (:func:`use` does both).  So memory may be lent 
 and no thread has to wait; only the host must, before it reads.
 
 Errors: work that fails says so at the next synchronisation of its stream, and at every one after that; nothing later on
-that stream runs.  Streams that wait for one of its later events fail with it, and on a device whose streams share one
-fate (CUDA) all others too.
+that stream runs.  Streams that wait for one of its later events fail with it.  On a device whose streams share one fate
+(CUDA) all others fail too, and launching, waiting and allocating may tell at once; recording never does.
 """
 
 from __future__ import annotations
