@@ -126,8 +126,9 @@ def test_nvml_sees_what_is_allocated_and_that_it_is_given_back(rig):
     device, size = rig.device, 512 * MIB
     before = device.device_memory_in_use()
     memory = device.allocate(size)
-    assert device.device_memory_in_use() - before == pytest.approx(size, abs=TOLERANCE)
+    during = device.device_memory_in_use()
     memory.close()
+    assert during - before == pytest.approx(size, abs=TOLERANCE)
     assert device.device_memory_in_use() - before == pytest.approx(0, abs=TOLERANCE)
 
 

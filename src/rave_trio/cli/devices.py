@@ -20,14 +20,14 @@ def devices(*, common: Common = DEFAULT_COMMON) -> Output:
     """
     import attrs
 
+    from rave_trio.devices.backends import backends
     from rave_trio.devices.cpu import detect_cpu
-    from rave_trio.devices.libraries import backends, installed
+    from rave_trio.devices.libraries import installed
     from rave_trio.devices.nvidia import probe_nvidia
 
     common.start_logging()
     cpu, nvidia, libraries = detect_cpu(), probe_nvidia(), installed()
-    capabilities = tuple(gpu.compute_capability for gpu in nvidia.usable)
-    runnable = backends(libraries, capabilities)
+    runnable = backends(libraries, nvidia.usable)
     rows = [("cpu", f"{cpu.name}, {cpu.cores} cores, {cpu.memory_bytes / 1e9:.1f} GB")]
     rows += _nvidia_rows(nvidia)
     rows += [(backend.name, f"{backend.purpose}: {backend.why_not or 'ready'}") for backend in runnable]
