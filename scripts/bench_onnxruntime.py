@@ -25,7 +25,8 @@ import onnxruntime as ort
 
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import use
-from rave_trio.devices.simulated import SimulatedDevice, simulated_pool
+from rave_trio.devices.pool import device_pool
+from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.catalogue import find_model
 from rave_trio.inference.model import Geometry
@@ -90,7 +91,7 @@ class OnCpu:
 
     def __init__(self) -> None:
         self.device, self.ledger = SimulatedDevice(4 << 30), Ledger()
-        self.pool = simulated_pool(self.device, self.ledger)
+        self.pool = device_pool(self.device, self.ledger)
 
     def provider(self, stream: Any, case: Case, limit: int) -> Cpu:
         return Cpu(threads=2)

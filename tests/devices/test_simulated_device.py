@@ -9,7 +9,8 @@ import pytest
 
 from rave_trio import errors
 from rave_trio.devices.interface import Device, DeviceMemory, Event, LaunchError, Stream
-from rave_trio.devices.simulated import THREAD_NAME, SimulatedDevice, simulated_pool
+from rave_trio.devices.pool import device_pool
+from rave_trio.devices.simulated import THREAD_NAME, SimulatedDevice
 from rave_trio.memory import Ledger
 from rave_trio.memory.pool import SMALLEST
 
@@ -321,7 +322,7 @@ def test_memory_outlives_the_device_s_thread(device):
 
 def test_the_pool_lends_the_device_s_memory_and_the_ledger_agrees_with_the_device(device):
     ledger = Ledger()
-    pool = simulated_pool(device, ledger)
+    pool = device_pool(device, ledger)
     leases = [pool.lease(nbytes) for nbytes in (1, SMALLEST, 2 * SMALLEST)]
     leases[2].array((SMALLEST, 2), np.uint8)[:] = 5
     assert device.used == ledger.stats().current == 4 * SMALLEST
@@ -335,11 +336,11 @@ def test_the_pool_lends_the_device_s_memory_and_the_ledger_agrees_with_the_devic
 
 
 def test_a_full_device_gives_up_what_is_idle_and_then_says_that_it_is_full(device):
-    pool = simulated_pool(device, Ledger())
+    pool = device_pool(device, Ledger())
     pool.lease(4 * SMALLEST).close()
     held = pool.lease(8 * SMALLEST)
     assert pool.stats().evictions == 1
-    with pytest.raises(errors.OutOfMemory, match="16384 bytes cannot be allocated for simulated device") as caught:
+    with pytest.raises(errors.OutOfMemory, match="16384 bytes cannot be allocated for device") as caught:
         pool.lease(4 * SMALLEST)
     assert isinstance(caught.value.__cause__, MemoryError)
     assert device.used == 8 * SMALLEST
@@ -347,7 +348,7 @@ def test_a_full_device_gives_up_what_is_idle_and_then_says_that_it_is_full(devic
 
 
 def test_a_lease_given_back_too_early_is_an_error_of_the_work_that_uses_it(device):
-    pool = simulated_pool(device, Ledger())
+    pool = device_pool(device, Ledger())
     stream, lease = device.stream(), pool.lease(8)
     with device.paused():
         stream.launch(lambda lease: None, lease)

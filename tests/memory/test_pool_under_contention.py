@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from rave_trio import errors
-from rave_trio.devices.simulated import SimulatedDevice, SimulatedPool
+from rave_trio.devices.pool import DevicePool
+from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.memory import Ledger
 from rave_trio.memory.pool import SMALLEST
 
@@ -72,7 +73,7 @@ class Rig:
             self.freeing()
             memory.close()
 
-        self.pool = SimulatedPool(self.ledger, allocate, free)
+        self.pool = DevicePool(self.ledger, allocate, free)
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_memory_given_back_just_after_looking_for_it_is_found():
     device = SimulatedDevice(SMALLEST)
     lent = []
 
-    class Pool(SimulatedPool):
+    class Pool(DevicePool):
         def _evict_one(self):
             found = super()._evict_one()
             if not found and lent:

@@ -11,7 +11,8 @@ import onnxruntime as ort
 
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import use
-from rave_trio.devices.simulated import SimulatedDevice, simulated_pool
+from rave_trio.devices.pool import device_pool
+from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.model import Geometry
 from rave_trio.inference.onnx_model import prepared
@@ -142,7 +143,7 @@ class OnDevice(Rig):
 
     def _pool(self) -> Any:
         self.device = SimulatedDevice(CAPACITY, latency=1.0, seed=3)
-        return simulated_pool(self.device, self.ledger)
+        return device_pool(self.device, self.ledger)
 
     def close(self) -> None:
         try:

@@ -11,7 +11,8 @@ import trio
 import trio.from_thread
 import trio.testing
 
-from rave_trio.devices.simulated import SimulatedDevice, simulated_pool
+from rave_trio.devices.pool import device_pool
+from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.memory import Ledger, Waiting
 from rave_trio.memory.pool import bucket_size
 from rave_trio.pipeline import PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
@@ -65,7 +66,7 @@ class Simulation:
         self.device = SimulatedDevice(AMPLE, latency=1e-3, seed=seed)
         self.ledger = Ledger(limit)
         self.waiting = CountingWaiting()
-        self.pool = simulated_pool(self.device, self.ledger, self.waiting)
+        self.pool = device_pool(self.device, self.ledger, self.waiting)
         self.scope = trio.CancelScope()
         self.stalled = trio.Event()
         self.decoder = SyntheticDecoder(FRAMES, WIDTH, HEIGHT, self.pool)

@@ -9,7 +9,8 @@ from typing import Any
 
 import attrs
 
-from rave_trio.devices.simulated import SimulatedDevice, SimulatedPool, simulated_pool
+from rave_trio.devices.pool import device_pool
+from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.errors import UsageError
 from rave_trio.memory import Ledger, PoolStats, Waiting
 from rave_trio.pipeline import PipelineConfig, UpscalePipeline
@@ -190,7 +191,7 @@ class _StressTest:
     def __init__(self, device: SimulatedDevice, limit: int, config: PipelineConfig) -> None:
         self.ledger = Ledger(limit)
         self.waiting = Waiting()
-        self.pool: SimulatedPool = simulated_pool(device, self.ledger, self.waiting)
+        self.pool = device_pool(device, self.ledger, self.waiting)
         self.runs = self.decoded = self.encoded = self.wrong = self.hits = self.requests = 0
         self._device = device
         self._config = config

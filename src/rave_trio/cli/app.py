@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.config import Env, Toml
 
 from rave_trio import __version__, errors
-from rave_trio.cli import audit, compare, models, plan, probe, upscale
+from rave_trio.cli import audit, compare, devices, models, plan, probe, upscale
 from rave_trio.cli.flags import Output, stop_logging
 from rave_trio.cli.render import put, say
 
@@ -57,6 +57,7 @@ def build_app(config_file: Path | None) -> App:
     app.command(probe.probe)
     app.command(compare.compare)
     app.command(models.models)
+    app.command(devices.devices)
     app.command(audit.audit)
     return app
 

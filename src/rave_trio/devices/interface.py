@@ -12,7 +12,8 @@ after its own work in its place (:func:`use` does both).  So memory may be lent 
 and no thread has to wait; only the host must, before it reads.
 
 Errors: work that fails says so at the next synchronisation of its stream, and at every one after that; nothing later on
-that stream runs.  Streams that wait for one of its later events fail with it.
+that stream runs.  Streams that wait for one of its later events fail with it.  On a device whose streams share one fate
+(CUDA) all others fail too, and launching, waiting and allocating may tell at once; recording never does.
 """
 
 from __future__ import annotations
@@ -64,9 +65,11 @@ class Stream(Protocol):
     """A queue of work that runs in order."""
 
     def launch(self, work: Callable[..., object], *args: Any) -> None:
-        """Have ``work(*args)`` done, and return at once.
+        """Have ``work`` done with ``args``, and return at once.
 
-        ``work`` runs where the device wants it to: it must not block, and uses only its arguments.
+        What ``work`` is, is the device's own: a simulated device calls ``work(*args)`` on its thread when its turn
+        comes; a CUDA device calls ``work(raw, *args)`` in the calling thread, to put kernels and copies into its raw
+        stream.  Neither may block, and either uses only its arguments.
         """
 
     def record(self) -> Event:
@@ -105,7 +108,7 @@ class Device(Protocol):
         """A new stream."""
 
     def close(self) -> None:
-        """Drop the work that has not begun, wait for what has, and end what the device runs on.  Idempotent."""
+        """Drop what can be dropped of the work, wait for the rest, and end what the device runs on.  Idempotent."""
 
 
 @contextlib.contextmanager

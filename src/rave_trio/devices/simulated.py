@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rave_trio.devices.interface import Event, LaunchError
-from rave_trio.memory import Lease, Ledger, Pool, Waiting
 
 THREAD_NAME = "simulated device"
 POISON = 0xFF
@@ -382,28 +381,3 @@ class SimulatedDevice:
                     task.marks._error, task.marks.time = stream._error, stream._time
             stream._tasks.clear()
         self._changed.notify_all()
-
-
-class SimulatedLease(Lease[SimulatedMemory]):
-    """A loan of a simulated device's memory."""
-
-    @property
-    def closed(self) -> bool:
-        return self._buffer is None
-
-    def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """The leased memory seen as an array of ``shape`` and ``dtype``; contents are undefined at first."""
-        return self.memory.array(shape, dtype)
-
-
-class SimulatedPool(Pool[SimulatedMemory]):
-    """Lends a simulated device's memory."""
-
-    def lease(self, nbytes: int) -> SimulatedLease:
-        """A loan of at least ``nbytes``.  Blocks while others hold too much; raises OutOfMemory if it cannot be."""
-        return SimulatedLease(self, self._obtain(nbytes))
-
-
-def simulated_pool(device: SimulatedDevice, ledger: Ledger, waiting: Waiting | None = None) -> SimulatedPool:
-    """A pool of ``device``'s memory, accounted in ``ledger``.  Close it before the device."""
-    return SimulatedPool(ledger, device.allocate, SimulatedMemory.close, owner="simulated device", waiting=waiting)

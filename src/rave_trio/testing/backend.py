@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rave_trio.devices.interface import LaunchError
-from rave_trio.devices.simulated import SimulatedDevice, SimulatedEvent, SimulatedPool
+from rave_trio.devices.pool import DevicePool
+from rave_trio.devices.simulated import SimulatedDevice, SimulatedEvent
 from rave_trio.errors import InferenceError
 from rave_trio.frames import Frame, Tensor
 
@@ -35,7 +36,7 @@ class SimulatedBackend:
     """
 
     def __init__(
-        self, device: SimulatedDevice, pool: SimulatedPool, scale: int = 2, depth: int = 3, streams: int = 2
+        self, device: SimulatedDevice, pool: DevicePool, scale: int = 2, depth: int = 3, streams: int = 2
     ) -> None:
         self.depth = depth
         self._pool = pool

@@ -1,0 +1,82 @@
+"""NVIDIA's management library: which driver and GPUs there are, without touching CUDA.
+
+NVML counts GPUs by PCI bus and shows all of them.  CUDA counts those that ``CUDA_VISIBLE_DEVICES`` leaves, in that
+variable's order, else the fastest first unless ``CUDA_DEVICE_ORDER=PCI_BUS_ID``.  So ordinals of the two must not be
+mixed: a GPU is the same where its UUID is.
+
+Threads: any; each call opens the library and closes it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from rave_trio.devices.libraries import EXTRA
+
+T = TypeVar("T")
+
+
+class NvmlUnavailable(RuntimeError):
+    """There is nothing to ask; the message is one line that says why."""
+
+
+@contextlib.contextmanager
+def nvml() -> Iterator[Any]:
+    """The module ``pynvml``, initialised for as long as the block runs.
+
+    Raises NvmlUnavailable where it is not installed, where there is no driver, or one that does not answer.
+    """
+    try:
+        import pynvml
+    except ImportError as error:
+        raise NvmlUnavailable(f"GPUs were not looked for, since nvidia-ml-py is not installed: {EXTRA}") from error
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise NvmlUnavailable(_why(pynvml, error)) from error
+    try:
+        yield pynvml
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def asked(module: Any, call: Callable[..., T], *args: Any) -> T | None:
+    """What ``call(*args)`` says, or None where this driver or GPU does not say (MIG, vGPU, permissions, a lost GPU)."""
+    try:
+        return call(*args)
+    except module.NVMLError:
+        return None
+
+
+def bare(uuid: str) -> str:
+    """A UUID's hexadecimal digits alone: NVML writes a prefix ``GPU-`` or ``MIG-`` and dashes, CUDA neither."""
+    return uuid.lower().removeprefix("gpu-").removeprefix("mig-").replace("-", "")
+
+
+def memory_in_use(uuid: str) -> int:
+    """Bytes of the memory of the GPU, or MIG instance, with this UUID that are taken, by whomever.
+
+    Raises NvmlUnavailable where NVML cannot tell.
+    """
+    with nvml() as module:
+        digits = bare(uuid)
+        canonical = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        for prefix in ("GPU-", "MIG-"):
+            handle = asked(module, module.nvmlDeviceGetHandleByUUID, prefix + canonical)
+            if handle is not None and (memory := asked(module, module.nvmlDeviceGetMemoryInfo, handle)) is not None:
+                return int(memory.used)
+    raise NvmlUnavailable(f"NVML does not say how much memory of {uuid} is in use")
+
+
+def _why(module: Any, error: Exception) -> str:
+    known = {
+        module.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver is installed (libnvidia-ml is not there)",
+        module.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is installed but not loaded",
+        module.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver was updated and not yet loaded: restart the host",
+        module.NVML_ERROR_NO_PERMISSION: "the NVIDIA driver may not be used by this user",
+        module.NVML_ERROR_GPU_NOT_FOUND: "there is an NVIDIA driver but no NVIDIA GPU",
+    }
+    return known.get(getattr(error, "value", None), f"the NVIDIA driver does not answer: {error}")
