@@ -32,6 +32,7 @@ FLOORS = {
 HOMES = {
     "openvino": {"inference"},
     "av": {"media", "color"},
+    "cuda": {"color"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "trio": {"pipeline", "job", "cli"},
@@ -80,6 +81,11 @@ def test_heavy_libraries_are_imported_only_in_their_rooms(path):
 def test_openvino_is_imported_by_the_modules_that_exist_for_it():
     users = [path.name for path in MODULES if any(n.split(".")[0] == "openvino" for n in imports_of(path))]
     assert set(users) == {"openvino_backend.py", "openvino_model.py", "openvino_runtime.py", "resize.py"}
+
+
+def test_cuda_is_imported_by_the_modules_that_exist_for_it():
+    users = {path.name for path in MODULES if any(n.split(".")[0] == "cuda" for n in imports_of(path))}
+    assert users == {"compiler.py", "launcher.py"}
 
 
 def test_the_pipeline_knows_no_library_but_trio():
