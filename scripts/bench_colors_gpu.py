@@ -2,10 +2,11 @@
 
     python scripts/bench_colors_gpu.py [--size 3840x2160] [--rounds 50] [--sweep] [--json]
 
-Each kernel is timed with CUDA events, in rounds that alternate with a device-to-device copy that reads and writes as many
-bytes in all; the figures are medians over the rounds.  A round is ``--launches`` launches, each on other memory than
-the one before, so that the second-level cache does not serve what real frames would find in memory.  ``--sweep`` tries
-threads that convert tiles of other sizes.
+Each kernel is timed with CUDA events, in rounds that alternate with a device-to-device copy that reads and writes as
+many bytes in all; the figures are medians over the rounds.  A round is ``--launches`` launches, each on other memory
+than the one before.  Ahead of each round a large piece of memory is set, which empties the second-level cache of what
+the round uses, and gives the host time to launch all of it; rounds that the device began before the host had launched
+them are told as ``late``.  ``--sweep`` tries threads that convert tiles of other sizes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable
 import attrs
 import numpy as np
 from cuda.bindings import driver
-from cuda.core import Device, EventOptions
+from cuda.core import Buffer, Device, EventOptions
 
 from rave_trio.color.cuda.conversion import Conversion
 from rave_trio.color.cuda.planes import layout
@@ -30,7 +31,13 @@ from rave_trio.frames import ChromaLocation, ColorRange, ColorSpec, SurfaceDescr
 from rave_trio.media._libav import describe_format
 
 FORMATS = ("nv12", "p010le")
-TILES = [None, *(Tile(pixels, groups) for pixels, groups in itertools.product((4, 8, 16), (1, 2, 4)))]
+TILES = [Tile(pixels, groups) for pixels, groups in itertools.product((4, 8, 16), (1, 2))]
+
+HEAD_START = 2 << 30
+"""Bytes that are set ahead of a round: about half a millisecond of a fast device."""
+
+WARM_UP = 5
+"""Rounds that do not count."""
 
 
 @attrs.define(eq=False)
@@ -80,7 +87,7 @@ def render(result: dict) -> str:
     return (
         f"{result['format']:8} {result['dtype']:8} {result['kernel']:10} tile {result['tile']:>6}  "
         f"{result['microseconds']:7.1f} us  {result['GB/s']:6.0f} GB/s  "
-        f"copy {result['copy GB/s']:6.0f} GB/s  {result['share']:6.1%}"
+        f"copy {result['copy GB/s']:6.0f} GB/s  {result['share']:6.1%}  {result['late']} late"
     )
 
 
@@ -90,7 +97,9 @@ class Bench:
     def __init__(self, device: Device, rounds: int, launches: int) -> None:
         self._device, self._rounds, self._launches = device, rounds, launches
         self._raw = device.create_stream()
-        self._buffers: list = []
+        self._buffers: list[Buffer] = []
+        self._late = 0
+        self._ahead = device.allocate(HEAD_START, stream=self._raw)
 
     def conversion(self, surface: SurfaceDescriptor, dtype: np.dtype, direction: str, tile: Tile | None) -> dict:
         """One kernel beside a copy of as many bytes; bytes are the samples read and the elements written, each once."""
@@ -108,6 +117,7 @@ class Bench:
             for _ in range(self._launches)
         ]
         half = moved // 2
+        self._late = 0
         copies = [(self._memory(half), self._memory(half)) for _ in range(self._launches)]
         kernel_time, copy_time = self._time(
             lambda: [conversion.run(*pair) for pair in pairs],
@@ -122,6 +132,7 @@ class Bench:
             "microseconds": kernel_time * 1e3,
             "GB/s": moved / kernel_time / 1e6,
             "copy GB/s": 2 * half / copy_time / 1e6,
+            "late": self._late,
             "share": (moved / kernel_time) / (2 * half / copy_time),
         }
 
@@ -129,13 +140,16 @@ class Bench:
         """Milliseconds of one launch of each, taken in turn: medians."""
         times: list[list[float]] = [[] for _ in works]
         timing = EventOptions(timing_enabled=True)
-        for number in range(self._rounds + 5):
+        for number in range(-WARM_UP, self._rounds):
             for work, taken in zip(works, times, strict=True):
+                self._set(self._ahead, HEAD_START)
                 before = self._raw.record(options=timing)
                 work()
                 after = self._raw.record(options=timing)
+                late = before.is_done
                 after.sync()
-                if number >= 5:
+                if number >= 0:
+                    self._late += late
                     taken.append((after - before) / self._launches)
         return [statistics.median(taken) for taken in times]
 
@@ -145,11 +159,13 @@ class Bench:
 
     def _memory(self, nbytes: int) -> Memory:
         buffer = self._device.allocate(nbytes, stream=self._raw)
-        (result,) = driver.cuMemsetD8Async(int(buffer.handle), 0x3C, nbytes, int(self._raw.handle))
-        assert result == driver.CUresult.CUDA_SUCCESS, result
-        self._raw.sync()
+        self._set(buffer, nbytes)
         self._buffers.append(buffer)
         return Memory(int(buffer.handle), nbytes)
+
+    def _set(self, buffer: Buffer, nbytes: int) -> None:
+        (result,) = driver.cuMemsetD8Async(int(buffer.handle), 0x3C, nbytes, int(self._raw.handle))
+        assert result == driver.CUresult.CUDA_SUCCESS, result
 
     def _free(self) -> None:
         self._raw.sync()
