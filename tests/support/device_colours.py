@@ -16,6 +16,7 @@ import pytest
 from rave_trio import errors
 from rave_trio.color.cuda import CudaSurfaceToTensor, CudaTensorToSurface, layout
 from rave_trio.color.cuda.planes import device_layout_of
+from rave_trio.color.cuda.specialisation import Tile
 from rave_trio.devices.arrays import DeviceArray, DevicePicture
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor, Tensor
 
@@ -66,6 +67,7 @@ class Converting:
     machine: Any
     shift: int = 0
     """Bytes that planes lie off their alignment: rows begin anywhere then."""
+    tile: Tile | None = None
 
     def frame(self, codes: list[np.ndarray], surface: SurfaceDescriptor) -> Frame:
         """A frame of these components in the machine's memory; what lies between the rows is noise."""
@@ -104,12 +106,14 @@ class Converting:
 
     def reader(self, surface: SurfaceDescriptor, dtype: Any) -> CudaSurfaceToTensor:
         machine = self.machine
-        return CudaSurfaceToTensor(surface, machine.pool, machine.stream, dtype=dtype, launcher=machine.launcher)
+        return CudaSurfaceToTensor(
+            surface, machine.pool, machine.stream, dtype=dtype, launcher=machine.launcher, tile=self.tile
+        )
 
     def writer(self, surface: SurfaceDescriptor, dtype: Any, **options: Any) -> CudaTensorToSurface:
         machine = self.machine
         return CudaTensorToSurface(
-            surface, machine.pool, machine.stream, dtype=dtype, launcher=machine.launcher, **options
+            surface, machine.pool, machine.stream, dtype=dtype, launcher=machine.launcher, tile=self.tile, **options
         )
 
     def there(self, codes: list[np.ndarray], surface: SurfaceDescriptor, dtype: Any = np.float32) -> np.ndarray:
@@ -148,19 +152,19 @@ class Converting:
             yield np.ndarray(shape, component.dtype, raw.data, offset, strides), component, shape
 
 
-def check_reading(machine, reference, surface, dtype, shift=0) -> None:
+def check_reading(machine, reference, surface, dtype, shift=0, tile=None) -> None:
     codes = noise(reference, surface, surface.color.matrix)
     exact = reference.to_rgb(codes, surface)
-    found = Converting(machine, shift).there(codes, surface, dtype)
+    found = Converting(machine, shift, tile).there(codes, surface, dtype)
     assert found.dtype == dtype
     assert (np.abs(found - exact) <= tolerance(exact, dtype)).all()
 
 
-def check_writing(machine, reference, surface, dtype, shift=0) -> None:
+def check_writing(machine, reference, surface, dtype, shift=0, tile=None) -> None:
     picture = np.random.default_rng(1).uniform(-0.1, 1.1, (3, surface.height, surface.width)).astype(dtype)
     bits = surface.pixel_format.bit_depth
     close = 0.55 if bits == 16 else 0.51
-    found = Converting(machine, shift).back(picture, surface, reference)
+    found = Converting(machine, shift, tile).back(picture, surface, reference)
     for plane, exact in zip(found, reference.to_codes(picture, surface), strict=True):
         assert np.abs(plane - np.clip(exact, 0, 2**bits - 1)).max() < close
 
@@ -304,6 +308,13 @@ class DeviceColours:
             assert (cr == 128).all()
         again = converting.back(picture, surface, reference, dither=True)[0]
         assert (again == luma).all()
+
+    @pytest.mark.parametrize("tile", [Tile(4, 2), Tile(8, 2), Tile(16, 1)], ids=lambda t: f"{t.pixels}x{t.groups}")
+    @DTYPES
+    def test_the_tiles_that_threads_convert_make_no_difference(self, machine, reference, tile, dtype):
+        surface = reference.descriptor("nv12", *WIDE, 1, False, "TOP_LEFT")
+        check_reading(machine, reference, surface, dtype, tile=tile)
+        check_writing(machine, reference, surface, dtype, tile=tile)
 
     def test_a_tensor_of_any_pitch_is_written(self, machine, reference):
         surface = reference.descriptor("nv12", 40, 10, 1, False)

@@ -67,7 +67,7 @@ def reading(source: SurfaceDescriptor, dtype: Any, tile: Tile | None = None) -> 
     Raises InputFormatUnsupported for a format that the kernels do not know, ValueError for another dtype.
     """
     components = device_layout_of(source.pixel_format.name).colours
-    tile = _tile(source, dtype, tile, groups=2)
+    tile = _tile(source, dtype, tile)
     common = _common("to_tensor", components[0], dtype, tile)
     if _is_yuv(source, components):
         return _made("yuv_to_tensor", [*common, *_yuv_to_tensor(source, components)], source, components, tile)
@@ -86,7 +86,7 @@ def writing(target: SurfaceDescriptor, dtype: Any, *, dither: bool = False, tile
     Raises InputFormatUnsupported for a format that the kernels do not know, ValueError for another dtype.
     """
     components = device_layout_of(target.pixel_format.name).colours
-    tile = _tile(target, dtype, tile, groups=1)
+    tile = _tile(target, dtype, tile)
     luma = matrix_of(target.color, target.height).luma
     common = [
         *_common("to_surface", components[0], dtype, tile),
@@ -117,13 +117,12 @@ def _is_yuv(surface: SurfaceDescriptor, components: tuple[Component, ...]) -> bo
     return len(components) == 3 and not holds_rgb
 
 
-def _tile(surface: SurfaceDescriptor, dtype: Any, tile: Tile | None, groups: int) -> Tile:
+def _tile(surface: SurfaceDescriptor, dtype: Any, tile: Tile | None) -> Tile:
     itemsize = np.dtype(dtype).itemsize
     if np.dtype(dtype) not in (np.dtype(np.float16), np.dtype(np.float32)):
         raise ValueError(f"tensors are float16 or float32, not {np.dtype(dtype)}")
     factor = 1 << surface.pixel_format.chroma_shift_x
-    tall = surface.pixel_format.chroma_shift_y > 0
-    tile = tile or Tile(VECTOR // itemsize, groups if tall else 1)
+    tile = tile or Tile(VECTOR // itemsize, 1)
     return attrs.evolve(tile, pixels=max(tile.pixels, 2 * factor))
 
 

@@ -20,7 +20,7 @@ template <class T> __device__ inline unsigned int grain_of(const T* address, lon
 }
 
 template <class T> __device__ inline T* row_of(T* plane, long long pitch, int y) {
-    return (T*)((unsigned long long)plane + (unsigned long long)(pitch * y));
+    return (T*)((unsigned char*)plane + pitch * y);
 }
 
 template <class T, int N, int BYTES> union Block {
