@@ -36,7 +36,7 @@ HOMES = {
     "openvino": {"inference"},
     "onnx": {"inference"},
     "onnxruntime": {"inference"},
-    "cuda": {"devices"},
+    "cuda": {"color", "devices"},
     "pynvml": {"devices"},
     "PyNvVideoCodec": {"devices"},
     "av": {"media", "color"},
@@ -50,7 +50,7 @@ MODULES_FOR = {
     "openvino": {"openvino_backend.py", "openvino_model.py", "openvino_runtime.py", "resize.py"},
     "onnx": {"onnx_model.py", "onnx_precision.py", "onnxruntime_session.py"},
     "onnxruntime": {"onnxruntime_session.py"},
-    "cuda": {"cuda.py", "cuda_memory.py", "driver.py", "copies.py", "_cuda_probe.py"},
+    "cuda": {"cuda.py", "cuda_memory.py", "driver.py", "copies.py", "_cuda_probe.py", "compiler.py", "launcher.py"},
     "pynvml": {"nvml.py"},
     "PyNvVideoCodec": {"_codec_probe.py"},
 }

@@ -35,6 +35,13 @@ def test_the_models_and_their_licences_travel_in_the_wheel(wheel):
     assert "rave_trio/py.typed" in names
 
 
+def test_the_kernels_travel_in_the_wheel(wheel):
+    folder = "rave_trio/color/cuda/kernels/"
+    kernels = {name.removeprefix(folder) for name in zipfile.ZipFile(wheel).namelist() if name.startswith(folder)}
+    assert kernels == {path.name for path in (ROOT / "src" / folder).iterdir()}
+    assert "yuv_to_tensor.cu" in kernels
+
+
 def test_an_installed_copy_finds_its_models(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     script = (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -32,3 +35,55 @@ def cuda():
     yield device
     device.close()
     assert device.used == device.pinned == 0
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The colours' reference in float64."""
+    path = Path(__file__).resolve().parent.parent / "color" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("colour_reference", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Reference
+
+
+class GpuMachine:
+    """Where the suite of the colours runs: see tests/shared/device_colours.py."""
+
+    launcher = None
+
+    def __init__(self, device) -> None:
+        from rave_trio.devices.pool import device_pool
+        from rave_trio.memory import Ledger
+
+        self.device = device
+        self.stream = device.stream()
+        self.pool = device_pool(device, Ledger())
+
+    def write(self, memory, raw: np.ndarray) -> None:
+        from rave_trio.devices.copies import copy_from_host
+
+        self._copy(copy_from_host, raw, memory.array(raw.shape, np.uint8), memory)
+
+    def read(self, memory, count: int) -> np.ndarray:
+        from rave_trio.devices.copies import copy_to_host
+
+        raw = np.empty(count, np.uint8)
+        self._copy(copy_to_host, memory.array(raw.shape, np.uint8), raw, memory)
+        return raw
+
+    def _copy(self, copy, source, target, memory) -> None:
+        from rave_trio.devices.interface import use
+
+        with use(self.stream, memory):
+            copy(self.stream, source, target)
+        self.stream.synchronize()
+
+
+@pytest.fixture
+def machine(cuda):
+    machine = GpuMachine(cuda)
+    yield machine
+    machine.stream.synchronize()
+    assert machine.pool.stats().leased == 0
+    machine.pool.close()
