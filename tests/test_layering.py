@@ -31,6 +31,8 @@ FLOORS = {
 
 HOMES = {
     "openvino": {"inference"},
+    "tensorrt": {"inference"},
+    "tensorrt_rtx": {"inference"},
     "av": {"media", "color"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
@@ -80,6 +82,12 @@ def test_heavy_libraries_are_imported_only_in_their_rooms(path):
 def test_openvino_is_imported_by_the_modules_that_exist_for_it():
     users = [path.name for path in MODULES if any(n.split(".")[0] == "openvino" for n in imports_of(path))]
     assert set(users) == {"openvino_backend.py", "openvino_model.py", "openvino_runtime.py", "resize.py"}
+
+
+def test_tensorrt_is_imported_by_the_module_that_exists_for_it():
+    names = {"tensorrt", "tensorrt_rtx"}
+    users = [path.name for path in MODULES if names & {n.split(".")[0] for n in imports_of(path)}]
+    assert users == ["tensorrt_library.py"]
 
 
 def test_the_pipeline_knows_no_library_but_trio():

@@ -15,7 +15,7 @@ import enum
 import json
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +166,8 @@ class Plan:
     input_channels: int = 3
     output_channels: int = 3
     dtype: str = "float32"
-    smallest: tuple[int, ...] = (1, 1, 1, 1)
-    largest: tuple[int, ...] = (1 << 16,) * 4
+    smallest: Sequence[int] = (1, 1, 1, 1)
+    largest: Sequence[int] = (1 << 16,) * 4
 
     def serialized(self) -> bytes:
         return json.dumps(attrs.asdict(self)).encode()
@@ -211,8 +211,8 @@ class Runtime:
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> CudaEngine | None:
         try:
-            read = json.loads(serialized_engine)
-            plan = Plan(**{name: tuple(v) if isinstance(v, list) else v for name, v in read.items()})
+            read: dict[str, Any] = json.loads(serialized_engine)
+            plan = Plan(**read)
         except (ValueError, TypeError):
             self.logger.log(Severity.ERROR, "IRuntime::deserializeCudaEngine: Error Code 1: not an engine")
             return None
@@ -352,8 +352,8 @@ class ExecutionContext:
             raise RuleBroken("there is not enough scratch")
         if self._stream not in (None, stream_handle):
             raise RuleBroken("one context on two streams at once")
-        self._stream = stream_handle
         stream = device.stream_of(stream_handle)
+        self._stream = stream_handle
         source = self._seen(device, self._addresses["in"], self.get_tensor_shape("in"))
         target = self._seen(device, self._addresses["out"], self.get_tensor_shape("out"))
         scratch = self._seen(device, self._scratch[0], self.get_tensor_shape("out"))
@@ -376,8 +376,10 @@ class ExecutionContext:
         return False
 
 
-def _compute(network: Network, source: DeviceArray, target: DeviceArray, *memories: SimulatedMemory) -> None:
-    samples(target)[...] = network(samples(source))
+def _compute(network: Network, source: DeviceArray, scratch: DeviceArray, *memories: SimulatedMemory) -> None:
+    """Compute into the scratch, all of which is written before the first sample of the input is read."""
+    samples(scratch)[...] = np.nan
+    samples(scratch)[...] = network(samples(source))
 
 
 def tensorrt_backend(
@@ -393,12 +395,12 @@ def tensorrt_backend(
     streams: int = 2,
     batch: int = 1,
     standin: StandIn | None = None,
-    settings: RuntimeSettings = RuntimeSettings(),
+    settings: RuntimeSettings | None = None,
     compiled: bytes | None = None,
     keep_compiled: Callable[[bytes], object] | None = None,
 ) -> TensorRtBackend:
     """A TensorRT backend for frames of ``height`` x ``width`` on the stand-in, whole unless ``geometry`` says tiles."""
-    standin = standin or StandIn(device)
+    standin, settings = standin or StandIn(device), settings or RuntimeSettings()
     metadata = ModelMetadata(
         name="stand-in",
         path=Path("stand-in.onnx"),
