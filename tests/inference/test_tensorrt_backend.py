@@ -20,8 +20,9 @@ from rave_trio import errors
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import LaunchError, use
 from rave_trio.frames import Frame, Tensor
+from rave_trio.inference.engine_cache import EngineCache, EngineKey
 from rave_trio.inference.model import Geometry
-from rave_trio.inference.tensorrt_runtime import LoadedEngine, RuntimeSettings
+from rave_trio.inference.tensorrt_runtime import LoadedEngine, RuntimeSettings, open_engine
 from rave_trio.memory import Lease, Ledger, Pool
 from rave_trio.testing import tensorrt as standin
 from rave_trio.testing.tensorrt import Plan, RuleBroken, StandIn, StandInDevice, samples, smoothed, tensorrt_backend
@@ -297,6 +298,30 @@ class TestHowTheEngineIsUsed:
         kept = []
         calm.backend(standin=StandIn(calm.device, rtx=False), keep_compiled=kept.append).close()
         assert kept == []
+
+
+class TestOpening:
+    KEY = EngineKey("tensorrt_rtx", "0.0", "GPU", (), "driver", "model", (), "fp32")
+
+    def test_an_engine_is_built_once_and_then_loaded_with_what_was_compiled(self, calm, tmp_path):
+        cache, library = EngineCache(tmp_path), StandIn(calm.device).library
+        open_engine(library, cache, self.KEY, Plan().serialized, model="net")
+        cache.store(self.KEY, b"compiled:before", "runtime")
+        again = open_engine(library, cache, self.KEY, lambda: pytest.fail("built again"), model="net")
+        assert again.compiled() is not None
+        assert again._config.get_runtime_cache().loaded == b"compiled:before"
+
+    def test_an_engine_that_is_not_taken_any_more_is_built_again_once(self, calm, tmp_path, caplog):
+        cache, library = EngineCache(tmp_path), StandIn(calm.device).library
+        cache.store(self.KEY, b"of another time")
+        assert open_engine(library, cache, self.KEY, Plan().serialized, model="net").input.name == "in"
+        assert "built again" in caplog.text
+        assert cache.load(self.KEY) == Plan().serialized()
+
+    def test_a_new_engine_that_is_not_taken_is_an_error(self, calm, tmp_path):
+        cache, library = EngineCache(tmp_path), StandIn(calm.device).library
+        with pytest.raises(errors.InferenceError):
+            open_engine(library, cache, self.KEY, lambda: b"?", model="net")
 
 
 class TestMemory:

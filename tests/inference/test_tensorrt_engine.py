@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
 import threading
 
@@ -163,6 +165,25 @@ class TestCancellation:
         with pytest.raises(Enough):
             build(animevideo, tick=refuse)
         assert build(animevideo)
+
+    def test_leaves_nothing_for_the_garbage_collector(self, build, upscaler):
+        onnx_bytes = upscaler().read_bytes()
+
+        def refuse():
+            raise Enough
+
+        def cancelled():
+            with contextlib.suppress(Enough):
+                build(onnx_bytes, tick=refuse)
+
+        cancelled()
+        gc.collect()
+        gc.disable()
+        try:
+            cancelled()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
 
     def test_does_not_print(self, build, animevideo, capfd):
         def refuse():

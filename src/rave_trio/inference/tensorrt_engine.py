@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import attrs
@@ -111,14 +112,18 @@ def build_engine(
     for capability in capabilities:
         if refused := library.refusal(capability):
             raise errors.DeviceUnknown(refused, remedy="use --device cpu, or TensorRT in full")
-    monitor = _monitor(library.module, on_progress, tick)
+    monitor = _monitor_class(library.module)(on_progress, tick)
     with listening() as heard:
         try:
             engine = _build(library, onnx_bytes, shapes, model, capabilities, options, monitor)
         except MemoryError as error:
             raise errors.OutOfMemory(f"{library.name} found no memory to build {model}") from error
-        if monitor.error is not None:
-            raise monitor.error
+        stopped, monitor.error = monitor.error, None
+        try:
+            if stopped is not None:
+                raise stopped
+        finally:
+            del stopped  # or its traceback and this frame would keep each other alive
         if engine is None:
             raise _failure(library, model, heard)
         return bytes(engine)
@@ -188,16 +193,19 @@ def _failure(library: Library, model: str, heard: list[str]) -> errors.RaveError
     return errors.ModelUnsupported(f"{library.name} cannot build {model}: {reason(heard)}")
 
 
-def _monitor(trt: Any, on_progress: OnProgress | None, tick: Callable[[], object] | None) -> Any:
+@cache
+def _monitor_class(trt: Any) -> type[Any]:
     base: type[Any] = trt.IProgressMonitor
-    caller = threading.get_ident()
 
     class Monitor(base):  # type: ignore[misc]  # the library has no types
-        """Passes steps on.  What its callbacks raise is kept, since TensorRT would only print it."""
+        """Passes steps on, in the thread that made it.  Keeps what they raise, as TensorRT would only print it."""
 
-        def __init__(self) -> None:
+        def __init__(self, on_progress: OnProgress | None, tick: Callable[[], object] | None) -> None:
             base.__init__(self)
             self.error: BaseException | None = None
+            self._on_progress = on_progress
+            self._tick = tick
+            self._caller = threading.get_ident()
             self._steps: dict[str, int] = {}
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
@@ -212,14 +220,14 @@ def _monitor(trt: Any, on_progress: OnProgress | None, tick: Callable[[], object
             pass
 
         def _tell(self, phase: str, done: int) -> None:
-            if self.error is not None or threading.get_ident() != caller:
+            if self.error is not None or threading.get_ident() != self._caller:
                 return
             try:
-                if tick is not None:
-                    tick()
-                if on_progress is not None:
-                    on_progress(phase, done, self._steps.get(phase, done))
+                if self._tick is not None:
+                    self._tick()
+                if self._on_progress is not None:
+                    self._on_progress(phase, done, self._steps.get(phase, done))
             except BaseException as error:
                 self.error = error
 
-    return Monitor()
+    return Monitor

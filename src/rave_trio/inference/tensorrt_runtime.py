@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import numpy as np
 
 from rave_trio import errors
+from rave_trio.inference.engine_cache import EngineCache, EngineKey
 from rave_trio.inference.tensorrt_library import Library, is_out_of_memory, listening, reason
 
 log = logging.getLogger("rave_trio.inference")
@@ -32,6 +34,35 @@ class RuntimeSettings:
     """When kernels are compiled for a shape: ``EAGER`` before the first frame of that shape is done, ``LAZY`` beside
     the first frames, ``NONE`` never.
     """
+
+
+def open_engine(
+    library: Library,
+    cache: EngineCache,
+    key: EngineKey,
+    build: Callable[[], bytes],
+    *,
+    model: str,
+    settings: RuntimeSettings | None = None,
+) -> LoadedEngine:
+    """The engine of that key, loaded from the cache, or built and kept.
+
+    One that the library does not take any more is built again, once.  What ``build`` raises goes on; otherwise as
+    :class:`LoadedEngine`.
+    """
+    settings = settings or RuntimeSettings()
+    serialized = cache.load(key)
+    if serialized is not None:
+        try:
+            return LoadedEngine(
+                library, serialized, model=model, settings=settings, compiled=cache.load(key, "runtime")
+            )
+        except errors.InferenceError as error:
+            log.warning("the engine that was kept is of no use, so it is built again: %s", error)
+            cache.discard(key)
+    serialized = build()
+    cache.store(key, serialized)
+    return LoadedEngine(library, serialized, model=model, settings=settings)
 
 
 class LoadedEngine:
