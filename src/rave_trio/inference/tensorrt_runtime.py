@@ -93,7 +93,7 @@ class LoadedEngine:
             self._runtime: Any = trt.Runtime(library.logger)
             self._engine: Any = self._runtime.deserialize_cuda_engine(serialized) if self._runtime is not None else None
             if self._engine is None:
-                raise self.failure("load the engine of", heard)
+                raise self._failure("load the engine of", heard)
             self._config: Any = self._runtime_config(settings, compiled) if library.is_rtx else None
         inputs, outputs = self._ports(trt.TensorIOMode.INPUT), self._ports(trt.TensorIOMode.OUTPUT)
         if len(inputs) != 1 or len(outputs) != 1:
@@ -112,16 +112,15 @@ class LoadedEngine:
             else:
                 context = self._engine.create_execution_context(runtime_config=self._config)
             if context is None:
-                raise self.failure("prepare", heard)
+                raise self._failure("prepare", heard)
             if not context.set_input_shape(self.input.name, shape):
-                raise self.failure(f"take {' x '.join(map(str, shape))} for", heard)
+                raise self._failure(f"take {' x '.join(map(str, shape))} for", heard)
             return context
 
-    def failure(self, what: str, heard: list[str], *, frame: int | None = None) -> errors.RaveError:
+    def _failure(self, what: str, heard: list[str]) -> errors.RaveError:
         """The error for something that TensorRT could not do with the model, from what it said."""
-        where = "" if frame is None else f" on frame {frame}"
         kind: type[errors.RaveError] = errors.OutOfMemory if is_out_of_memory(heard) else errors.InferenceError
-        return kind(f"{self.library.name} could not {what} {self.model}{where}: {reason(heard)}")
+        return kind(f"{self.library.name} could not {what} {self.model}: {reason(heard)}")
 
     def compiled(self) -> bytes | None:
         """What TensorRT-RTX compiled for this GPU so far, to be given to the next run; None if there is none."""

@@ -387,11 +387,11 @@ def tensorrt_backend(
     pool: DevicePool,
     scratch: DevicePool,
     ledger: Ledger,
-    height: int,
-    width: int,
+    geometry: Geometry,
     *,
     plan: Plan = Plan(),
-    geometry: Geometry | None = None,
+    metadata: ModelMetadata | None = None,
+    size: tuple[int, int] | None = None,
     streams: int = 2,
     batch: int = 1,
     standin: StandIn | None = None,
@@ -399,9 +399,12 @@ def tensorrt_backend(
     compiled: bytes | None = None,
     keep_compiled: Callable[[bytes], object] | None = None,
 ) -> TensorRtBackend:
-    """A TensorRT backend for frames of ``height`` x ``width`` on the stand-in, whole unless ``geometry`` says tiles."""
+    """A TensorRT backend on the stand-in.
+
+    ``plan`` and ``metadata`` are of one model, whose arithmetic is :attr:`StandIn.network`.
+    """
     standin, settings = standin or StandIn(device), settings or RuntimeSettings()
-    metadata = ModelMetadata(
+    metadata = metadata or ModelMetadata(
         name="stand-in",
         path=Path("stand-in.onnx"),
         sha256="",
@@ -414,16 +417,15 @@ def tensorrt_backend(
         width=None,
     )
     return TensorRtBackend(
-        LoadedEngine(standin.library, plan.serialized(), model="stand-in", settings=settings, compiled=compiled),
+        LoadedEngine(standin.library, plan.serialized(), model=metadata.name, settings=settings, compiled=compiled),
         metadata,
-        geometry or Geometry(height, width, overlap=0, tiles=1),
-        height,
-        width,
+        geometry,
         streams=[device.stream() for _ in range(streams)],
         pool=pool,
         scratch=scratch,
         ledger=ledger,
         copy=copy,
+        size=size,
         batch=batch,
         keep_compiled=keep_compiled,
     )
