@@ -27,7 +27,7 @@ def test_the_largest_pictures_are_converted_to_their_last_sample(machine, refere
     codes[0][-1, -1] = 235
     converting = Converting(machine)
     rgb = converting.there(codes, surface, np.float32)
-    assert (rgb[:, -1, -1] == pytest.approx(1)).all()
+    assert np.abs(rgb[:, -1, -1] - 1).max() < 1e-6
     assert np.abs(rgb[:, :-1]).max() == 0
     for before, after in zip(codes, converting.back(rgb, surface, reference), strict=True):
         assert (before == after).all()

@@ -6,10 +6,11 @@ import backend_conformance as suite
 import pytest
 from backend_conformance import model, start
 from backend_rigs import OnnxRuntimeHalfRig, OnnxRuntimeRig, OpenVinoOneStreamRig, OpenVinoRig, SimulatedRig
+from tensorrt_rigs import TensorRtHalfRig, TensorRtRig
 
 __all__ = ["model", "start"]
 
-COMPUTING = [OpenVinoRig, OpenVinoOneStreamRig, OnnxRuntimeRig, OnnxRuntimeHalfRig]
+COMPUTING = [OpenVinoRig, OpenVinoOneStreamRig, OnnxRuntimeRig, OnnxRuntimeHalfRig, TensorRtRig, TensorRtHalfRig]
 
 
 @pytest.fixture(params=[*COMPUTING, SimulatedRig], ids=lambda kind: kind.__name__)

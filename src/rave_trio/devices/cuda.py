@@ -48,14 +48,14 @@ class CudaEvent:
         self._check()
         if self._device._has_ended():
             return True
-        with self._device._current():
+        with self._device.current():
             return bool(self.raw.is_done)
 
     def wait(self) -> None:
         """Block until it has come.  Raises LaunchError if what was before it failed."""
         self._check()
         if not self._device._has_ended():
-            with self._device._current():
+            with self._device.current():
                 self.raw.sync()
 
     def seconds_since(self, earlier: CudaEvent) -> float:
@@ -67,7 +67,7 @@ class CudaEvent:
         self.wait()
         if not (self.raw.is_timing_enabled and earlier.raw.is_timing_enabled):
             raise ValueError("the events were recorded without timing")
-        with self._device._current():
+        with self._device.current():
             return float(self.raw - earlier.raw) / 1000
 
     def _check(self) -> None:
@@ -91,7 +91,7 @@ class CudaStream:
         MemoryError, at once.
         """
         self._device._must_be_open()
-        with self._device._current():
+        with self._device.current():
             work(self.raw, *args)
 
     def record(self, *, timing: bool = False) -> CudaEvent:
@@ -101,7 +101,7 @@ class CudaStream:
         """
         self._device._must_be_open()
         try:
-            with self._device._current():
+            with self._device.current():
                 return CudaEvent(self._device, self.raw.record(options=TIMED if timing else UNTIMED))
         except LaunchError as error:
             return CudaEvent(self._device, None, error)
@@ -115,7 +115,7 @@ class CudaStream:
             raise ValueError("the event is another device's")
         self._device._must_be_open()
         event._check()
-        with self._device._current():
+        with self._device.current():
             self.raw.wait(event.raw)
 
     def synchronize(self) -> None:
@@ -157,7 +157,7 @@ class CudaDevice:
         self.compute_capability: tuple[int, int] = (major, minor)
         check(driver.cuDevicePrimaryCtxRetain(self._handle))
         try:
-            with self._current():
+            with self.current():
                 pass
         except BaseException:
             driver.cuDevicePrimaryCtxRelease(self._handle)
@@ -185,7 +185,7 @@ class CudaDevice:
     def free(self) -> int:
         """What the driver says is left, whoever has the rest."""
         self._must_be_open()
-        with self._current():
+        with self.current():
             return int(check(driver.cuMemGetInfo()))
 
     def device_memory_in_use(self) -> int:
@@ -211,7 +211,7 @@ class CudaDevice:
     def stream(self) -> CudaStream:
         """A new stream, which does not wait for the default stream."""
         self._must_be_open()
-        with self._current():
+        with self.current():
             raw = core.Device(self.ordinal).create_stream(options=core.StreamOptions(nonblocking=True))
         stream = CudaStream(self, raw)
         with self._lock:
@@ -230,7 +230,7 @@ class CudaDevice:
             streams, self._streams = self._streams, []
         for stream in streams:
             try:
-                with self._current():
+                with self.current():
                     stream.raw.sync()
             except LaunchError as error:
                 self._failure = error
@@ -241,7 +241,7 @@ class CudaDevice:
         self._release_if_unused()
 
     @contextlib.contextmanager
-    def _current(self) -> Iterator[None]:
+    def current(self) -> Iterator[None]:
         """Make the context current in this thread, and let CUDA's errors come out as the interface has them."""
         with translated():
             core.Device(self.ordinal).set_current()
@@ -264,7 +264,7 @@ class CudaDevice:
             self._must_be_open()
             self._pieces += 1
         try:
-            with self._current():
+            with self.current():
                 pointer = int(check(call(*args)))
         except BaseException:
             self._leave()

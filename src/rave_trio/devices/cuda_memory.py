@@ -56,7 +56,7 @@ class _Memory:
             with contextlib.suppress(LaunchError):
                 self.last_use.wait()
         try:
-            with self._device._current():
+            with self._device.current():
                 self._free(pointer)
         except LaunchError as error:
             logger.debug("freeing %d bytes: %s", self.nbytes, error)
