@@ -28,7 +28,7 @@ import numpy as np
 import trio
 
 import rave_trio
-from rave_trio import job
+from rave_trio import assembly
 from rave_trio.errors import RaveError
 from rave_trio.testing import Fault, FaultPlan, every_fault, holdings
 
@@ -84,8 +84,8 @@ class Planting:
         self._wrap("PartEncoder", "around_encoder")
 
     def _wrap(self, name: str, around: str) -> None:
-        make = getattr(job, name)
-        setattr(job, name, lambda *what, **how: getattr(self.plan, around)(make(*what, **how)))
+        make = getattr(assembly, name)
+        setattr(assembly, name, lambda *what, **how: getattr(self.plan, around)(make(*what, **how)))
 
 
 async def run_once(source: Path, target: Path, ending: str, planting: Planting, fault: Fault) -> str:

@@ -22,6 +22,11 @@ FLOORS = {
     "inference": 1,
     "pipeline": 2,
     "fit": 3,
+    "costs": 3,
+    "choice": 3,
+    "gpu_path": 3,
+    "assembly": 3,
+    "gpu_assembly": 3,
     "plan": 3,
     "estimate": 3,
     "report": 3,
@@ -45,7 +50,7 @@ HOMES = {
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "trio": {"pipeline", "job", "cli"},
-    "numpy": {"frames", "memory", "devices", "color", "inference", "estimate", "testing"},
+    "numpy": {"frames", "memory", "devices", "color", "inference", "estimate", "assembly", "gpu_assembly", "testing"},
 }
 
 MODULES_FOR = {

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 import rave_trio
-from rave_trio import errors
+from rave_trio import choice, errors
 from rave_trio import plan as planning
 from rave_trio.devices import CpuDevice
 from rave_trio.options import UpscaleOptions
@@ -19,7 +19,7 @@ def plan_for(bunny, tmp_path, monkeypatch):
     """A plan for the sample on a host with the given cores and memory."""
 
     def make(cores=2, memory=16 << 30, **options):
-        monkeypatch.setattr(planning, "detect_cpu", lambda: CpuDevice("a CPU", cores, memory))
+        monkeypatch.setattr(choice, "detect_cpu", lambda: CpuDevice("a CPU", cores, memory))
         return planning.make_plan(UpscaleOptions(bunny, tmp_path / "out.mkv", **options))[0]
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from fractions import Fraction
 from typing import Any
@@ -9,14 +10,14 @@ from typing import Any
 import attrs
 import numpy as np
 
-from rave_trio.frames import Frame, Tensor
-from rave_trio.inference.openvino_backend import OpenVinoBackend
+from rave_trio.assembly import assemble
+from rave_trio.frames import Frame
 from rave_trio.inference.openvino_model import Model
-from rave_trio.memory import HostPool, Ledger
+from rave_trio.memory import Ledger, Waiting
 from rave_trio.plan import EnginePlan
 
-SAMPLE_SIDE = 192
-"""Input pixels: the measured picture is at most this high and wide."""
+SAMPLE_SIDE, GPU_SAMPLE_SIDE = 192, 1080
+"""Input pixels: the measured picture is at most this high and wide, where the CPU or a GPU computes."""
 
 SAMPLE_SECONDS = 1.0
 
@@ -40,7 +41,7 @@ class Estimate:
 
 def estimate(plan: EnginePlan, model: Model) -> Estimate:
     """Run the plan's model for about a second on noise and scale by the number of pixels.  Blocking."""
-    whole, side = plan.geometry, SAMPLE_SIDE
+    whole, side = plan.geometry, SAMPLE_SIDE if plan.gpu is None else GPU_SAMPLE_SIDE
     if not plan.model.height:
         whole = model.geometry(min(side, whole.tile_height), min(side, whole.tile_width), None)
     height, width = whole.tile_height, whole.tile_width
@@ -52,24 +53,18 @@ def estimate(plan: EnginePlan, model: Model) -> Estimate:
 
 
 def _pictures_per_second(plan: EnginePlan, model: Model, height: int, width: int) -> float:
-    pool = HostPool(Ledger())
-    backend = OpenVinoBackend(
-        model,
-        model.geometry(height, width, None),
-        precision=plan.precision,
-        streams=plan.streams,
-        threads=plan.threads,
-        pool=pool,
-    )
-    noise = np.random.default_rng(0).random((3, height, width), np.float32)
+    with contextlib.ExitStack() as held:
+        assembly = held.enter_context(contextlib.closing(assemble(plan, model, Ledger(), Waiting())))
+        network = assembly.network(model.geometry(height, width, None), plan.streams)
+        backend = held.enter_context(contextlib.closing(network))
+        noise = np.random.default_rng(0).random((3, height, width), np.float32)
 
-    def start() -> None:
-        backend.submit(Frame(0, 0, 1, Fraction(1), False, Tensor(noise, None)))
+        def start() -> None:
+            backend.submit(Frame(0, 0, 1, Fraction(1), False, assembly.tensor(noise)))
 
-    def finish() -> None:
-        backend.collect().close()
+        def finish() -> None:
+            backend.collect().close()
 
-    try:
         for _ in range(backend.depth):
             start()
         for _ in range(backend.depth):  # a first round compiles, allocates and warms up
@@ -81,9 +76,6 @@ def _pictures_per_second(plan: EnginePlan, model: Model, height: int, width: int
             start()
             done += 1
         return done / (time.perf_counter() - began)
-    finally:
-        backend.close()
-        pool.close()
 
 
 def _span(seconds: float) -> str:

@@ -8,22 +8,11 @@ from collections.abc import Iterator
 import attrs
 
 from rave_trio import errors
-from rave_trio.devices import CpuDevice
+from rave_trio.costs import Costs
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.model import Geometry
-from rave_trio.inference.openvino_backend import depth_for
 from rave_trio.inference.openvino_model import Model
-from rave_trio.memory.pool import bucket_size
 from rave_trio.pipeline import PipelineConfig
-
-MEMORY_SHARE = 0.5
-"""Share of the host's memory that a plan may count on."""
-
-ENCODER_FRAMES = 64
-"""Output frames that an encoder may hold for lookahead and reordering: x264 medium holds 40 and a few per thread."""
-
-FEW_CORES = 8
-"""Below this many cores there are as many streams as halves of them, two at least; above, one for every four."""
 
 SMALLEST_TILE = 128
 
@@ -31,9 +20,6 @@ SHORTEST_CHANNELS = {"decoded_capacity": 1, "preprocessed_capacity": 1, "upscale
 
 STALL_TIMEOUT = 60.0
 """Seconds that any call may take."""
-
-SLOWEST_CORE = 5e9
-"""Floating-point operations a second that even an old core does in a convolution; today's do ten times as many."""
 
 
 @attrs.frozen
@@ -44,7 +30,7 @@ class Work:
     source: SurfaceDescriptor
     target: SurfaceDescriptor
     precision: str
-    device: CpuDevice
+    costs: Costs
     tile: int | None
     """The largest side of a tile that was asked for, in input pixels."""
     stall_timeout: float | None
@@ -54,11 +40,6 @@ class Work:
         """Frames in tiles of at most ``tile`` pixels a side, or whole.  Raises ModelUnsupported where it cannot be."""
         return self.model.geometry(self.source.height, self.source.width, tile, seamless=self.tile is not None)
 
-    @property
-    def budget(self) -> int:
-        """Bytes that are used without asking."""
-        return int(self.device.memory_bytes * MEMORY_SHARE)
-
 
 @attrs.frozen
 class Fit:
@@ -66,6 +47,8 @@ class Fit:
 
     geometry: Geometry
     streams: int
+    depth: int
+    """Frames under way in the backend."""
     pipeline: PipelineConfig
     network: int
     """The weights and all streams' activations, as estimated from the graph."""
@@ -90,7 +73,7 @@ def best_fit(work: Work, limit: int | None) -> Fit:
     Streams are given up before tiles are made smaller, and tiles before the channels are.  Raises OutOfMemory if the
     limit is too small for any; without one, the smallest arrangement is tried.
     """
-    budget = work.budget if limit is None else limit
+    budget = work.costs.budget if limit is None else limit
     smallest = None
     for fit in _arrangements(work, shrink_channels=limit is not None):
         if fit.memory <= budget:
@@ -123,21 +106,18 @@ def fit_notes(fit: Fit, work: Work, limit: int | None) -> list[str]:
         reach = "an unknown distance" if geometry.reach is None else f"up to {geometry.reach} pixels"
         name = work.model.metadata.name
         notes.append(f"{name} looks {reach} far, its tiles overlap by {geometry.overlap}: faint seams are possible")
-    if limit is None and fit.memory > work.budget:
-        needed, there = fit.memory / 1e9, work.device.memory_bytes / 1e9
-        notes.append(f"about {needed:.1f} GB may be needed, more than half of the {there:.1f} GB here")
+    if limit is None and fit.memory > work.costs.budget:
+        notes.append(f"about {fit.memory / 1e9:.1f} GB may be needed, more than {work.costs.where}")
     return notes
 
 
 def _arrangements(work: Work, *, shrink_channels: bool) -> Iterator[Fit]:
     """All that is worth trying, the best first."""
-    cores = work.device.cores
-    most = min(cores, max(2, cores // 2) if cores < FEW_CORES else cores // 4)
     whole = work.geometry(work.tile)
     geometries = itertools.chain([whole], () if work.tile else _smaller_tiles(work, whole))
     for geometry in geometries:
         smallest = geometry
-        for streams in range(most, 0, -1):
+        for streams in work.costs.streams():
             yield _arrange(work, geometry, streams)
     if shrink_channels:
         yield _arrange(work, smallest, 1, **SHORTEST_CHANNELS)
@@ -157,33 +137,28 @@ def _smaller_tiles(work: Work, geometry: Geometry) -> Iterator[Geometry]:
 
 
 def _arrange(work: Work, geometry: Geometry, streams: int, **capacities: int) -> Fit:
-    load, depth = work.model.load(geometry, work.precision), depth_for(geometry, streams)
-    flops = load.flops * geometry.tiles
-    pipeline = PipelineConfig(stall_timeout=_stall_timeout(work, flops, streams), **capacities)
-    tensor_in, tensor_out = (bucket_size(12 * s.width * s.height) for s in (work.source, work.target))
+    costs, load = work.costs, work.model.load(geometry, work.precision)
+    depth, flops = costs.depth(geometry, streams), load.flops * geometry.tiles
+    pipeline = PipelineConfig(stall_timeout=_stall_timeout(work, flops * streams), **capacities)
+    tensors_in, tensors_out = pipeline.preprocessed_capacity + depth + 1, depth + 2
     return Fit(
         geometry,
         streams,
+        depth,
         pipeline,
-        network=load.weight_bytes + (streams + 1) * load.activation_bytes,
-        tensors=(pipeline.preprocessed_capacity + depth + 1) * tensor_in + (depth + 2) * tensor_out,
-        decoder_surfaces=(pipeline.decoded_capacity + 2) * _surface_bytes(work.source),
-        encoder_surfaces=(pipeline.upscaled_capacity + 2 + ENCODER_FRAMES) * _surface_bytes(work.target),
+        network=costs.network(load, streams),
+        tensors=tensors_in * costs.tensor(work.source) + tensors_out * costs.tensor(work.target),
+        decoder_surfaces=(pipeline.decoded_capacity + 2) * costs.surface(work.source),
+        encoder_surfaces=(pipeline.upscaled_capacity + 2 + costs.encoder_frames()) * costs.surface(work.target),
         flops=flops,
     )
 
 
-def _stall_timeout(work: Work, flops: int, streams: int) -> float:
-    """Seconds; more where a frame may honestly take longer, since all streams share the cores."""
+def _stall_timeout(work: Work, flops: int) -> float:
+    """Seconds; more where a frame may honestly take longer.  ``flops`` are of all streams, which share the device."""
     if work.stall_timeout is not None:
         return work.stall_timeout
-    return max(STALL_TIMEOUT, round(flops * streams / (work.device.cores * SLOWEST_CORE)))
-
-
-def _surface_bytes(surface: SurfaceDescriptor) -> int:
-    layout = surface.pixel_format
-    luma = surface.width * surface.height * (2 if layout.bit_depth > 8 else 1)
-    return luma if layout.is_grey else luma + 2 * (luma >> (layout.chroma_shift_x + layout.chroma_shift_y))
+    return max(STALL_TIMEOUT, round(flops / work.costs.slowest))
 
 
 def _mebibytes(nbytes: int) -> str:

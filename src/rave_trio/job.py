@@ -17,23 +17,20 @@ import trio.from_thread
 import trio.to_thread
 from trio.lowlevel import enable_ki_protection
 
-from rave_trio.color import SurfaceToTensor, TensorToSurface
+from rave_trio.assembly import PartMaker, assemble
 from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
-from rave_trio.fit import retreats
 from rave_trio.frames import Closable
-from rave_trio.inference.openvino_backend import OpenVinoBackend
-from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.media.carriage import plan_carriage
-from rave_trio.media.containers import IMAGES, container_of, images_of
+from rave_trio.media.containers import container_of, images_of
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.media.encoders import CAPTIONERS
 from rave_trio.media.findings import Findings
-from rave_trio.media.images import ImageEncoder, publish_images
-from rave_trio.media.parts import Part, PartEncoder, PartsFolder
+from rave_trio.media.images import publish_images
+from rave_trio.media.parts import Part, PartsFolder
 from rave_trio.media.publish import Publication, publish
 from rave_trio.media.sequence import ImageSequence
-from rave_trio.memory import HostPool, Ledger, Waiting
+from rave_trio.memory import Ledger, Waiting
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
 from rave_trio.plan import EnginePlan, make_plan, partial_path
@@ -143,19 +140,19 @@ async def _run(
     ledger, waiting = Ledger(plan.options.vram_limit), Waiting()
     pipeline = UpscalePipeline(plan.fit.pipeline, waiting)
     run = _Run(plan, pipeline, stop, on_progress)
-    pool = HostPool(ledger, waiting=waiting)
     async with contextlib.AsyncExitStack() as held:
-        held.callback(pool.close)
-        parts = await _hold(held, PartsFolder, options.output)
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
+        assembly = await _hold(held, assemble, plan, model, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
+        parts = await _hold(held, PartsFolder, options.output)
         held.callback(ledger.enter("decoder surfaces, estimated", plan.fit.decoder_surfaces).close)
-        decoder = await _hold(held, _make_decoder, plan, unless=lambda: "decode" in pipeline.abandoned)
-        held.callback(ledger.enter("network, estimated", plan.fit.network).close)
-        backend = await _hold(held, _make_backend, plan, model, pool, unless=lambda: "inference" in pipeline.abandoned)
+        decoder = await _hold(held, assembly.decoder, unless=lambda: "decode" in pipeline.abandoned)
+        if plan.gpu is None:  # elsewhere the backend enters it
+            held.callback(ledger.enter("network, estimated", plan.fit.network).close)
+        backend = await _hold(held, assembly.backend, unless=lambda: "inference" in pipeline.abandoned)
         held.callback(ledger.enter("encoder surfaces, estimated", plan.fit.encoder_surfaces).close)
-        encoder = await _hold(held, _make_encoder, plan, parts, unless=lambda: "encode" in pipeline.abandoned)
-        to_tensor = await _make(SurfaceToTensor, plan.media.video.surface, pool, plan.background)
-        to_surface = await _make(TensorToSurface, plan.encoder.surface)
+        encoder = await _hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
+        to_tensor = await _make(assembly.to_tensor)
+        to_surface = await _make(assembly.to_surface)
 
         async def work() -> Part:
             return await run.produce(decoder, to_tensor, backend, to_surface, encoder, parts)
@@ -168,7 +165,7 @@ async def _run(
         seconds=pipeline.metrics.elapsed,
         metrics=pipeline.metrics,
         ledger=ledger.stats(),
-        pool=pool.stats(),
+        pool=assembly.pool_stats(),
         findings=run.findings,
         notes=tuple(run.notes),
     )
@@ -195,7 +192,7 @@ class _Run:
         to_tensor: Converter,
         backend: RetreatingBackend,
         to_surface: Converter,
-        encoder: PartEncoder | ImageEncoder,
+        encoder: PartMaker,
         parts: PartsFolder,
     ) -> Part:
         """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""
@@ -328,31 +325,6 @@ def _named(error: Exception) -> RaveError:
 def _is_taken(path: Path) -> bool:
     sequence = images_of(path)
     return bool(sequence.numbers()) if sequence else path.exists()
-
-
-def _make_decoder(plan: EnginePlan) -> LibavDecoder:
-    return LibavDecoder(plan.media, strict=plan.options.strict, deinterlace=plan.options.deinterlace)
-
-
-def _make_encoder(plan: EnginePlan, parts: PartsFolder) -> PartEncoder | ImageEncoder:
-    if plan.container is IMAGES:
-        return ImageEncoder(parts.path / "images", plan.encoder)
-    return PartEncoder(parts.part_path(0), plan.encoder)
-
-
-def _make_backend(plan: EnginePlan, model: Model, pool: HostPool) -> RetreatingBackend:
-    work = plan.work(model)
-
-    def make(step: int) -> OpenVinoBackend | None:
-        arrangement = next(itertools.islice(retreats(work, plan.fit), step, None), None)
-        if arrangement is None:
-            return None
-        geometry, streams = arrangement
-        return OpenVinoBackend(
-            model, geometry, precision=plan.precision, streams=streams, threads=plan.threads, pool=pool
-        )
-
-    return RetreatingBackend(make)
 
 
 async def _make(make: Callable[[Unpack[Args]], T], *args: *Args) -> T:

@@ -11,6 +11,7 @@ import attrs
 from rave_trio.errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+BACKENDS = ("auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 DEINTERLACING = ("auto", "off", "bwdif")
 
 
@@ -22,6 +23,11 @@ def _known_precision(_job: object, _field: object, value: str) -> None:
 def _known_deinterlacing(_job: object, _field: object, value: str) -> None:
     if value not in DEINTERLACING:
         raise UsageError(f"there is no deinterlacing {value!r}", remedy=f"use {', '.join(DEINTERLACING)}")
+
+
+def _known_backend(_job: object, _field: object, value: str) -> None:
+    if value not in BACKENDS:
+        raise UsageError(f"there is no backend {value!r}", remedy=f"use {', '.join(BACKENDS)}")
 
 
 def _whole(_job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
@@ -101,6 +107,7 @@ class UpscaleOptions:
     model: str | None = None
     precision: str = attrs.field(default="auto", validator=_known_precision)
     device: str = "auto"
+    backend: str = attrs.field(default="auto", validator=_known_backend)
     codec: str | None = None
     crf: int | None = attrs.field(default=None, validator=_whole)
     preset: str | None = None

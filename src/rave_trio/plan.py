@@ -13,13 +13,16 @@ from typing import Any
 import attrs
 
 from rave_trio import errors
+from rave_trio.choice import choose
 from rave_trio.color import HD_LINES, range_of
-from rave_trio.devices import CpuDevice, detect_cpu
+from rave_trio.costs import Costs, GpuCosts, HostCosts
+from rave_trio.devices import CpuDevice
+from rave_trio.devices.nvidia import Gpu
 from rave_trio.fit import Fit, Work, best_fit, fit_notes
 from rave_trio.frames import UNSPECIFIED, ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
+from rave_trio.gpu_path import GPU_ITEM_SIZES, choose_decoder, gpu_obstacle, gpu_precision
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
 from rave_trio.inference.model import Geometry, ModelMetadata
-from rave_trio.inference.openvino_backend import depth_for
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.openvino_runtime import choose_precision
 from rave_trio.media import chapters
@@ -60,11 +63,17 @@ class EnginePlan:
     container: Container
     carriage: tuple[Carriage, ...]
     background: tuple[float, float, float] | None
-    device: CpuDevice
+    host: CpuDevice
+    gpu: Gpu | None
+    """What computes, where that is not the host."""
+    backend: str
     model: ModelMetadata
     precision: str
+    decoder: str
+    """``libav`` or ``nvdec``."""
+    surface: SurfaceDescriptor
+    """What the decoder gives out."""
     fit: Fit
-    threads: int
     encoder: EncoderSettings
     notes: tuple[str, ...]
 
@@ -78,17 +87,27 @@ class EnginePlan:
         """Frames or tiles that the model works on at once."""
         return self.fit.streams
 
+    @property
+    def device(self) -> CpuDevice | Gpu:
+        """What computes."""
+        return self.gpu or self.host
+
+    @property
+    def threads(self) -> int:
+        """Of the host, for what runs there."""
+        return self.host.cores
+
     def work(self, model: Model) -> Work:
         """What the plan's arrangement was found for; ``model`` is the one that the plan came with."""
-        options, source = self.options, self.media.video.surface
+        options, costs = self.options, _costs(self.host, self.gpu, self.precision)
         return Work(
-            model, source, self.encoder.surface, self.precision, self.device, options.tile, options.stall_timeout
+            model, self.surface, self.encoder.surface, self.precision, costs, options.tile, options.stall_timeout
         )
 
     @property
     def depth(self) -> int:
         """Frames under way in the backend."""
-        return depth_for(self.geometry, self.streams)
+        return self.fit.depth
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -114,11 +133,13 @@ class EnginePlan:
                 "output_channels": self.model.output_channels,
             },
             "device": attrs.asdict(self.device),
-            "backend": "openvino",
+            "host": attrs.asdict(self.host),
+            "backend": self.backend,
+            "decoder": self.decoder,
+            "surface": self.surface.pixel_format.name,
             "precision": self.precision,
             "tiles": attrs.asdict(self.geometry),
             "streams": self.streams,
-            "threads": self.threads,
             "channels": attrs.asdict(self.fit.pipeline),
             "memory_bytes": self.fit.memory,
             "memory_limit": self.options.vram_limit,
@@ -142,11 +163,12 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
             f"{media.path} is {picture[1]}x{picture[2]} {picture[0]}, which cannot be deinterlaced",
             remedy="use --deinterlace off",
         )
-    device = _find_device(options.device)
     model = _find_model(options)
-    precision = choose_precision(options.precision)
     encoder = _encoder_settings(options, media, container, model.metadata.scale)
     check_encoder(encoder)
+    choice = choose(options.device, options.backend, lambda: gpu_obstacle(media, encoder, options))
+    precision = choose_precision(options.precision) if choice.gpu is None else gpu_precision(options.precision)
+    decoding = choose_decoder(choice.gpu, media, options)
     carriage = plan_carriage(media, container, encoder, drop_unsupported=options.drop_unsupported)
 
     notes = [
@@ -155,7 +177,9 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         *_label_notes(media, carriage, container),
     ]
     notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, model.metadata)]
-    work = Work(model, source, encoder.surface, precision, device, options.tile, options.stall_timeout)
+    notes += [*choice.notes, *decoding.notes]
+    costs = _costs(choice.host, choice.gpu, precision)
+    work = Work(model, decoding.surface, encoder.surface, precision, costs, options.tile, options.stall_timeout)
     fit = best_fit(work, options.vram_limit)
     notes += fit_notes(fit, work, options.vram_limit)
     plan = EnginePlan(
@@ -164,11 +188,14 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         container=container,
         carriage=carriage,
         background=background,
-        device=device,
+        host=choice.host,
+        gpu=choice.gpu,
+        backend=choice.backend,
         model=model.metadata,
         precision=precision,
+        decoder=decoding.decoder,
+        surface=decoding.surface,
         fit=fit,
-        threads=device.cores,
         encoder=encoder,
         notes=tuple(notes),
     )
@@ -232,10 +259,10 @@ def _check_file(options: UpscaleOptions) -> None:
             raise errors.OutputNotWritable(f"{output} is write-protected")
 
 
-def _find_device(name: str) -> CpuDevice:
-    if name not in ("auto", "cpu"):
-        raise errors.DeviceUnknown(f"there is no device {name!r} here; this version runs on the CPU")
-    return detect_cpu()
+def _costs(host: CpuDevice, gpu: Gpu | None, precision: str) -> Costs:
+    if gpu is None:
+        return HostCosts(host)
+    return GpuCosts(gpu.memory_free or 0, GPU_ITEM_SIZES[precision])
 
 
 def _find_model(options: UpscaleOptions) -> Model:

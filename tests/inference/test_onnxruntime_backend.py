@@ -13,13 +13,11 @@ from rave_trio import errors
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.frames import Frame, Tensor
 from rave_trio.inference import onnxruntime_session
-from rave_trio.inference.model import Geometry, ModelLoad
+from rave_trio.inference.model import ARENA_SLACK, Geometry, ModelLoad, arena_bytes
 from rave_trio.inference.onnxruntime_backend import OWNER, OnnxRuntimeBackend
 from rave_trio.inference.onnxruntime_session import (
-    ARENA_SLACK,
     Cpu,
     Cuda,
-    arena_bytes,
     is_out_of_memory,
     ort,
     reason,

@@ -13,9 +13,9 @@ from backend_rigs import FailingNetwork, Rig
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import use
 from rave_trio.frames import Frame
-from rave_trio.inference.model import Geometry
+from rave_trio.inference.model import Geometry, arena_bytes
 from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
-from rave_trio.inference.onnxruntime_session import Cuda, arena_bytes, ort
+from rave_trio.inference.onnxruntime_session import Cuda, ort
 from rave_trio.inference.openvino_model import Model
 
 

@@ -10,7 +10,7 @@ import trio.from_thread
 import trio.testing
 
 import rave_trio
-from rave_trio import errors, job
+from rave_trio import assembly, errors, job
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.pipeline import alongside
 from rave_trio.testing import Fault, FaultPlan, Planted, assert_nothing_left, every_fault, holdings
@@ -62,8 +62,8 @@ class Product:
         self.stalled = trio.Event()
         self.ledgers, self.pools = [], []
         self._patch = monkeypatch.setattr
-        self._keep("Ledger", self.ledgers)
-        self._keep("HostPool", self.pools)
+        self._keep(job, "Ledger", self.ledgers)
+        self._keep(assembly, "HostPool", self.pools)
         converters = {"SurfaceToTensor": "preprocess", "TensorToSurface": "inference"}
         self._wrap("LibavDecoder", lambda made: self.plan.around_decoder(made))
         self._wrap("OpenVinoBackend", lambda made: self.plan.around_backend(made))
@@ -98,18 +98,18 @@ class Product:
     def files(self):
         return sorted(path.name for path in self.target.parent.iterdir())
 
-    def _keep(self, name, kept):
-        make = getattr(job, name)
+    def _keep(self, where, name, kept):
+        make = getattr(where, name)
 
         def keeping(*what, **how):
             kept.append(make(*what, **how))
             return kept[-1]
 
-        self._patch(job, name, keeping)
+        self._patch(where, name, keeping)
 
     def _wrap(self, name, around):
-        make = getattr(job, name)
-        self._patch(job, name, lambda *what, **how: around(make(*what, **how)))
+        make = getattr(assembly, name)
+        self._patch(assembly, name, lambda *what, **how: around(make(*what, **how)))
 
 
 @pytest.fixture(scope="session")
@@ -251,7 +251,7 @@ async def test_what_nobody_foresaw_in_opening_a_part_is_a_crash_with_the_cause(p
     def failing(*what, **how):
         raise Planted(name)
 
-    monkeypatch.setattr(job, name, failing)
+    monkeypatch.setattr(job if name == "PartsFolder" else assembly, name, failing)
     with pytest.raises(errors.StageCrashed) as caught:
         await product.run()
     assert isinstance(first_cause(caught.value), Planted)

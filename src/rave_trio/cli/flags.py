@@ -75,10 +75,13 @@ class JobFlags:
     """Enlarge this many times: 2 (default), 3 or 4, or whatever --model does."""
 
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Parameter(name=("--precision", "-p"))] = "auto"
-    """Arithmetic of the network; auto takes bf16 where the CPU computes it natively, else fp32."""
+    """Arithmetic of the network; auto takes fp16 on a GPU, bf16 where the CPU computes it natively, else fp32."""
 
     device: Annotated[str, Parameter(name=("--device", "-d"))] = "auto"
-    """Where to run: auto or cpu."""
+    """Where to run: auto, cpu, cuda, or cuda:1 for the second GPU; auto takes a GPU that has all that is needed."""
+
+    backend: Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] = "auto"
+    """What runs the network: openvino on the CPU, the others on a GPU; auto never takes TensorRT."""
 
     codec: str | None = None
     """Video encoder: libx264 (default), libx265 (default for HDR), libsvtav1 (default for .webm) or ffv1 (lossless)."""

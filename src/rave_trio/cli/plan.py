@@ -67,7 +67,7 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
         ("model", f"{plan.model.name}, x{plan.model.scale}"),
         (
             "backend",
-            f"OpenVINO on {plan.device.name}, {plan.precision}, {plan.streams} streams, {plan.threads} threads",
+            _backend(plan),
         ),
         ("tiles", tiles),
         ("encoder", f"{plan.encoder.encoder} {options}".rstrip()),
@@ -82,3 +82,8 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
     rows += [("stream", _carried(carriage)) for carriage in plan.carriage]
     rows += [("note", note) for note in plan.notes]
     return table(rows)
+
+
+def _backend(plan: EnginePlan) -> str:
+    where = f"{plan.backend} on {plan.device.name}, {plan.precision}"
+    return where if plan.gpu else f"{where}, {plan.streams} streams, {plan.threads} threads"

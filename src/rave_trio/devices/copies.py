@@ -10,15 +10,13 @@ sides.  Host arrays belong to the copy until an event recorded after it has come
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 import numpy.typing as npt
 
 from rave_trio.devices.arrays import DeviceArray
-
-if TYPE_CHECKING:
-    from rave_trio.devices.cuda import CudaStream
+from rave_trio.devices.interface import Stream
 
 
 class RawPlane(NamedTuple):
@@ -42,7 +40,7 @@ class _Rows:
     on_host: bool = False
 
 
-def copy_from_host(stream: CudaStream, host: npt.NDArray[Any], target: DeviceArray | RawPlane) -> None:
+def copy_from_host(stream: Stream, host: npt.NDArray[Any], target: DeviceArray | RawPlane) -> None:
     """Copy ``host`` to the device.
 
     Raises ValueError unless both have as many rows of as many bytes, and the host's lie at one distance from another.
@@ -50,14 +48,14 @@ def copy_from_host(stream: CudaStream, host: npt.NDArray[Any], target: DeviceArr
     _launch(stream, _host_rows(host), _device_rows(target))
 
 
-def copy_to_host(stream: CudaStream, source: DeviceArray | RawPlane, host: npt.NDArray[Any]) -> None:
+def copy_to_host(stream: Stream, source: DeviceArray | RawPlane, host: npt.NDArray[Any]) -> None:
     """Copy from the device into ``host``.  Raises ValueError as :func:`copy_from_host` does, and if it is read-only."""
     if not host.flags.writeable:
         raise ValueError("the array on the host is read-only")
     _launch(stream, _device_rows(source), _host_rows(host))
 
 
-def copy(stream: CudaStream, source: DeviceArray | RawPlane, target: DeviceArray | RawPlane) -> None:
+def copy(stream: Stream, source: DeviceArray | RawPlane, target: DeviceArray | RawPlane) -> None:
     """Copy within the device.  Raises ValueError unless both have as many rows of as many bytes, and one says how many.
 
     The two must not overlap.
@@ -104,7 +102,7 @@ def _extent(source: _Rows, target: _Rows) -> tuple[int, int]:
     return rows, row_bytes
 
 
-def _launch(stream: CudaStream, source: _Rows, target: _Rows) -> None:
+def _launch(stream: Stream, source: _Rows, target: _Rows) -> None:
     rows, row_bytes = _extent(source, target)
     if rows and row_bytes:
         stream.launch(_copy, source, target, rows, row_bytes)

@@ -22,7 +22,6 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from rave_trio import errors
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import Stream
-from rave_trio.inference.model import ModelLoad
 
 FATAL = 4
 """Log level: what fails is told by an exception, and nothing is written to stderr."""
@@ -55,9 +54,6 @@ LONGEST_REASON = 300
 CUDA_ALIGNMENT = 256
 """Bytes; what onnxruntime gives its own tensors, and what its kernels and cuDNN's may count on."""
 
-ARENA_SLACK = 256 << 20
-"""Bytes beside a model's tensors and weights that convolutions may want to work in."""
-
 
 @attrs.frozen
 class Cpu:
@@ -88,14 +84,6 @@ class Cuda:
     memory_limit: int | None = None
     channels_last: bool | None = None
     search: str = "EXHAUSTIVE"
-
-
-def arena_bytes(load: ModelLoad) -> int:
-    """A limit for the arena of a session for one shape, from the model's load in the session's precision, in bytes.
-
-    Twice what the graph needs, since NHWC and NCHW copies of a tensor are alive together, and the slack.
-    """
-    return 2 * (load.activation_bytes + load.weight_bytes) + ARENA_SLACK
 
 
 class OnnxRuntimeSession:

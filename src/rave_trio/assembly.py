@@ -1,0 +1,149 @@
+"""What a plan is carried out with: decoder, converters, backend and encoder, on the host or on a GPU."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rave_trio.color import SurfaceToTensor, TensorToSurface
+from rave_trio.fit import retreats
+from rave_trio.frames import Closable, Frame, Tensor
+from rave_trio.inference.model import Geometry
+from rave_trio.inference.openvino_backend import OpenVinoBackend
+from rave_trio.inference.openvino_model import Model
+from rave_trio.inference.retreat import Backend, RetreatingBackend
+from rave_trio.media.containers import IMAGES
+from rave_trio.media.decoder import LibavDecoder
+from rave_trio.media.images import ImageEncoder
+from rave_trio.media.parts import Part, PartEncoder, PartsFolder
+from rave_trio.memory import HostPool, Ledger, PoolStats, Waiting
+from rave_trio.pipeline import Converter
+from rave_trio.plan import EnginePlan
+
+
+class PartMaker(Closable, Protocol):
+    """An encoder that makes a part."""
+
+    @property
+    def part(self) -> Part:
+        """The finished part."""
+
+    @property
+    def packets(self) -> int:
+        """Packets written so far."""
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame, which stays the caller's."""
+
+    def finish(self) -> Part:
+        """Flush, and hand over the part."""
+
+
+class Assembly(Closable, Protocol):
+    """Makes the parts of one run; they are to be closed before it is.  Blocking calls, any thread."""
+
+    def decoder(self) -> LibavDecoder:
+        """The input's frames."""
+
+    def to_tensor(self) -> Converter:
+        """Between decoder and backend."""
+
+    def backend(self) -> RetreatingBackend:
+        """The network, which makes way for a smaller one when memory runs out."""
+
+    def to_surface(self) -> Converter:
+        """Between backend and encoder."""
+
+    def encoder(self, parts: PartsFolder) -> PartMaker:
+        """Into a part in ``parts``."""
+
+    def network(self, geometry: Geometry, streams: int) -> Backend:
+        """A bare backend of that size."""
+
+    def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:
+        """C x H x W samples where the network finds them, in its dtype."""
+
+    def pool_stats(self) -> PoolStats:
+        """What the pool has done so far."""
+
+
+def assemble(plan: EnginePlan, model: Model, ledger: Ledger, waiting: Waiting) -> Assembly:
+    """Where the plan says.  Raises DeviceUnknown or OutOfMemory if the GPU cannot be used after all."""
+    if plan.gpu is None:
+        return HostAssembly(plan, model, ledger, waiting)
+    from rave_trio.gpu_assembly import GpuAssembly
+
+    return GpuAssembly(plan, plan.gpu, model, ledger, waiting)
+
+
+class HostAssembly:
+    """Everything on the CPU: libav, numpy and OpenVINO."""
+
+    def __init__(self, plan: EnginePlan, model: Model, ledger: Ledger, waiting: Waiting) -> None:
+        self._plan = plan
+        self._model = model
+        self._pool = HostPool(ledger, waiting=waiting)
+
+    def decoder(self) -> LibavDecoder:
+        return software_decoder(self._plan)
+
+    def to_tensor(self) -> Converter:
+        return SurfaceToTensor(self._plan.surface, self._pool, self._plan.background)
+
+    def backend(self) -> RetreatingBackend:
+        return retreating(self._plan, self._model, self.network)
+
+    def network(self, geometry: Geometry, streams: int) -> OpenVinoBackend:
+        """A backend of that size."""
+        plan = self._plan
+        return OpenVinoBackend(
+            self._model, geometry, precision=plan.precision, streams=streams, threads=plan.threads, pool=self._pool
+        )
+
+    def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:
+        return Tensor(samples, None)
+
+    def to_surface(self) -> Converter:
+        return TensorToSurface(self._plan.encoder.surface)
+
+    def encoder(self, parts: PartsFolder) -> PartMaker:
+        return software_encoder(self._plan, parts)
+
+    def pool_stats(self) -> PoolStats:
+        return self._pool.stats()
+
+    def close(self) -> None:
+        """Free the pool's memory.  Idempotent."""
+        self._pool.close()
+
+
+class MakesNetworks(Protocol):
+    """How a backend of some size is made."""
+
+    def __call__(self, geometry: Geometry, streams: int) -> Backend: ...
+
+
+def retreating(plan: EnginePlan, model: Model, network: MakesNetworks) -> RetreatingBackend:
+    """The plan's backend, and the ever smaller ones that stand in for it when memory runs out."""
+    work = plan.work(model)
+
+    def make(step: int) -> Any:
+        arrangement = next(itertools.islice(retreats(work, plan.fit), step, None), None)
+        return None if arrangement is None else network(*arrangement)
+
+    return RetreatingBackend(make)
+
+
+def software_decoder(plan: EnginePlan) -> LibavDecoder:
+    """libav's, on the CPU."""
+    return LibavDecoder(plan.media, strict=plan.options.strict, deinterlace=plan.options.deinterlace)
+
+
+def software_encoder(plan: EnginePlan, parts: PartsFolder) -> PartMaker:
+    """libav's, on the CPU."""
+    if plan.container is IMAGES:
+        return ImageEncoder(parts.path / "images", plan.encoder)
+    return PartEncoder(parts.part_path(0), plan.encoder)

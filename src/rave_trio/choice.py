@@ -1,0 +1,106 @@
+"""Which device computes a job, and with which library.
+
+A GPU is looked for only where the libraries for one are installed.  ``auto`` takes the first GPU that has all that a
+run needs, and the CPU otherwise, with a note that says why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import attrs
+
+from rave_trio import errors
+from rave_trio.devices import CpuDevice, detect_cpu
+from rave_trio.devices.backends import Backend, backends
+from rave_trio.devices.libraries import EXTRA, Library, installed
+from rave_trio.devices.nvidia import Gpu, Nvidia, probe_nvidia
+
+ON_CPU = "openvino"
+
+ON_GPU = ("onnxruntime", "tensorrt", "tensorrt-rtx")
+"""In the order in which auto takes them.  TensorRT is faster by all accounts, but was never run with this program: it
+has to be asked for."""
+
+BY_ITSELF = ("onnxruntime",)
+"""What auto takes."""
+
+NEEDED = ("nvidia-ml-py", "cuda-core", "cuda-bindings", "nvrtc")
+"""Libraries without which no GPU is used."""
+
+
+@attrs.frozen
+class Choice:
+    """What computes.  ``gpu`` is None on the CPU."""
+
+    host: CpuDevice
+    gpu: Gpu | None
+    backend: str
+    notes: tuple[str, ...] = ()
+
+
+def choose(device: str, backend: str, obstacle: Callable[[], str | None] = lambda: None) -> Choice:
+    """The device and backend for ``--device`` and ``--backend``, which may both be auto.  Blocks; see probe_nvidia.
+
+    ``obstacle`` says why this job cannot be done on any GPU, if it cannot.  Raises DeviceUnknown for what is not there,
+    and UsageError for what does not go together.
+    """
+    found = re.fullmatch(r"auto|cpu|cuda(?::([0-9]+))?", device)
+    if found is None:
+        raise errors.DeviceUnknown(f"there is no device {device!r}", remedy="use --device auto, cpu, cuda or cuda:1")
+    host = detect_cpu()
+    if device == "cpu" or (device == "auto" and backend == ON_CPU):
+        if backend not in ("auto", ON_CPU):
+            raise errors.UsageError(f"{backend} does not run on the CPU", remedy="use --backend auto or --device cuda")
+        return Choice(host, None, ON_CPU)
+    if backend == ON_CPU:
+        raise errors.UsageError("openvino runs on the CPU here", remedy="use --backend auto or --device cpu")
+    wanted = device != "auto" or backend != "auto"
+    libraries = installed()
+    if missing := _missing(libraries):
+        if wanted:
+            raise errors.DeviceUnknown(
+                f"{device if device != 'auto' else backend} cannot be used without {missing}",
+                remedy=f"{EXTRA}, or use --device cpu",
+            )
+        return Choice(host, None, ON_CPU)
+    nvidia = probe_nvidia()
+    try:
+        gpu = _gpu(nvidia, None if found[1] is None else int(found[1]))
+        return Choice(host, gpu, _backend(backend, backends(libraries, (gpu,)), obstacle()))
+    except errors.DeviceUnknown as error:
+        if wanted:
+            raise
+        notes = (f"{nvidia.gpus[0].name} is not used: {error}",) if nvidia.gpus else ()
+        return Choice(host, None, ON_CPU, notes)
+
+
+def _missing(libraries: tuple[Library, ...]) -> str:
+    """The names of what every use of a GPU needs and is not installed."""
+    return ", ".join(each.name for each in libraries if each.name in NEEDED and each.version is None)
+
+
+def _gpu(nvidia: Nvidia, ordinal: int | None) -> Gpu:
+    """The GPU that CUDA counts so, or its first."""
+    usable = {gpu.cuda_ordinal: gpu for gpu in nvidia.usable if gpu.cuda_ordinal is not None}
+    if not usable:
+        problems = [gpu.problem for gpu in nvidia.gpus if gpu.problem]
+        raise errors.DeviceUnknown(nvidia.problem or (problems or ["CUDA sees no GPU"])[0])
+    if ordinal is None:
+        return usable[min(usable)]
+    if ordinal not in usable:
+        there = ", ".join(f"cuda:{number} ({usable[number].name})" for number in sorted(usable))
+        raise errors.DeviceUnknown(f"there is no GPU cuda:{ordinal}", remedy=f"there are {there}")
+    return usable[ordinal]
+
+
+def _backend(asked: str, found: tuple[Backend, ...], obstacle: str | None) -> str:
+    if obstacle is not None:
+        raise errors.DeviceUnknown(obstacle, remedy="use --device cpu")
+    known = {each.name: each for each in found}
+    for name in BY_ITSELF if asked == "auto" else (asked,):
+        if known[name].ready:
+            return name
+    why = "; ".join(f"{name}: {known[name].why_not}" for name in (BY_ITSELF if asked == "auto" else (asked,)))
+    raise errors.DeviceUnknown(f"the model cannot be run on the GPU: {why}")

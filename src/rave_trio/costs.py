@@ -1,0 +1,150 @@
+"""What things take up where a job runs: on the host, or on a GPU.  Memory in bytes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from rave_trio.devices import CpuDevice
+from rave_trio.frames import SurfaceDescriptor
+from rave_trio.inference.model import Geometry, ModelLoad, arena_bytes
+from rave_trio.memory.pool import bucket_size
+
+HOST_SHARE = 0.5
+"""Share of the host's memory that a plan may count on."""
+
+GPU_SHARE = 0.9
+"""Share of what is free on a GPU that a plan may count on; CUDA's context and kernels take some of the rest."""
+
+ENCODER_FRAMES = 64
+"""Output frames that an encoder may hold for lookahead and reordering: x264 medium holds 40 and a few per thread."""
+
+FEW_CORES = 8
+"""Below this many cores there are as many streams as halves of them, two at least; above, one for every four."""
+
+SLOWEST_CORE = 5e9
+"""Floating-point operations a second that even an old core does in a convolution; today's do ten times as many."""
+
+SLOWEST_GPU = 5e11
+"""The same of a GPU."""
+
+
+class Costs(Protocol):
+    """Where a job runs, and what it takes there."""
+
+    @property
+    def budget(self) -> int:
+        """What is used without asking."""
+
+    @property
+    def where(self) -> str:
+        """In a sentence about memory."""
+
+    @property
+    def slowest(self) -> float:
+        """Floating-point operations a second that can be counted on."""
+
+    def streams(self) -> tuple[int, ...]:
+        """How many frames or tiles may be computed at once, the best first."""
+
+    def depth(self, geometry: Geometry, streams: int) -> int:
+        """Frames under way in the backend."""
+
+    def tensor(self, surface: SurfaceDescriptor) -> int:
+        """A tensor of that size."""
+
+    def surface(self, surface: SurfaceDescriptor) -> int:
+        """A picture."""
+
+    def network(self, load: ModelLoad, streams: int) -> int:
+        """The model ready to run."""
+
+    def encoder_frames(self) -> int:
+        """Pictures inside the encoder that count."""
+
+
+@attrs.frozen
+class HostCosts:
+    """On the CPU, with OpenVINO: tensors are float32."""
+
+    host: CpuDevice
+
+    @property
+    def budget(self) -> int:
+        return int(self.host.memory_bytes * HOST_SHARE)
+
+    @property
+    def where(self) -> str:
+        return f"half of the {self.host.memory_bytes / 1e9:.1f} GB here"
+
+    @property
+    def slowest(self) -> float:
+        return self.host.cores * SLOWEST_CORE
+
+    def streams(self) -> tuple[int, ...]:
+        cores = self.host.cores
+        return tuple(range(min(cores, max(2, cores // 2) if cores < FEW_CORES else cores // 4), 0, -1))
+
+    def depth(self, geometry: Geometry, streams: int) -> int:
+        from rave_trio.inference.openvino_backend import depth_for
+
+        return depth_for(geometry, streams)
+
+    def tensor(self, surface: SurfaceDescriptor) -> int:
+        return bucket_size(4 * 3 * surface.width * surface.height)
+
+    def surface(self, surface: SurfaceDescriptor) -> int:
+        layout = surface.pixel_format
+        luma = surface.width * surface.height * (2 if layout.bit_depth > 8 else 1)
+        return luma if layout.is_grey else luma + 2 * (luma >> (layout.chroma_shift_x + layout.chroma_shift_y))
+
+    def network(self, load: ModelLoad, streams: int) -> int:
+        return load.weight_bytes + (streams + 1) * load.activation_bytes
+
+    def encoder_frames(self) -> int:
+        return ENCODER_FRAMES
+
+
+@attrs.frozen
+class GpuCosts:
+    """On a GPU: one stream, and pictures in pitched planes.  What a software encoder holds is on the host."""
+
+    free: int
+    """Memory that nobody has."""
+    itemsize: int
+    """Bytes of a tensor's element."""
+
+    @property
+    def budget(self) -> int:
+        return int(self.free * GPU_SHARE)
+
+    @property
+    def where(self) -> str:
+        return f"most of the {self.free / 1e9:.1f} GB that are free on the GPU"
+
+    @property
+    def slowest(self) -> float:
+        return SLOWEST_GPU
+
+    def streams(self) -> tuple[int, ...]:
+        return (1,)
+
+    def depth(self, geometry: Geometry, streams: int) -> int:
+        from rave_trio.inference.device_backend import DEPTH
+
+        return DEPTH
+
+    def tensor(self, surface: SurfaceDescriptor) -> int:
+        return bucket_size(self.itemsize * 3 * surface.width * surface.height)
+
+    def surface(self, surface: SurfaceDescriptor) -> int:
+        from rave_trio.color.cuda.planes import layout
+
+        return bucket_size(layout(surface).nbytes)
+
+    def network(self, load: ModelLoad, streams: int) -> int:
+        return arena_bytes(load)
+
+    def encoder_frames(self) -> int:
+        return 0

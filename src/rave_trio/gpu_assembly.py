@@ -1,0 +1,109 @@
+"""What a plan is carried out with on a GPU.  Imports CUDA; only where one is used.
+
+Each stage has a stream of its own, and memory carries the order between them, so no thread waits but at the ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rave_trio.assembly import PartMaker, retreating, software_decoder, software_encoder
+from rave_trio.color.cuda import CudaSurfaceToTensor, CudaTensorToSurface
+from rave_trio.devices.copies import copy, copy_from_host
+from rave_trio.devices.cuda import CudaDevice
+from rave_trio.devices.interface import use
+from rave_trio.devices.nvidia import Gpu
+from rave_trio.devices.pool import device_pool
+from rave_trio.frames import Frame, Tensor
+from rave_trio.inference.model import Geometry, arena_bytes
+from rave_trio.inference.openvino_model import Model
+from rave_trio.inference.retreat import Backend, RetreatingBackend
+from rave_trio.media.decoder import LibavDecoder
+from rave_trio.media.download import DownloadingEncoder
+from rave_trio.media.parts import PartsFolder
+from rave_trio.media.upload import Uploading
+from rave_trio.memory import Ledger, PoolStats, Waiting
+from rave_trio.pipeline import Converter
+from rave_trio.plan import EnginePlan
+
+DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
+
+
+class GpuAssembly:
+    """Frames in a GPU's memory from the decoder, or the upload behind it, to the encoder or the download before it."""
+
+    def __init__(self, plan: EnginePlan, gpu: Gpu, model: Model, ledger: Ledger, waiting: Waiting) -> None:
+        assert gpu.cuda_ordinal is not None
+        self._plan = plan
+        self._model = model
+        self._ledger = ledger
+        self._dtype = DTYPES[plan.precision]
+        self._device = CudaDevice(gpu.cuda_ordinal)
+        self._pool = device_pool(self._device, ledger, waiting)
+
+    def decoder(self) -> LibavDecoder:
+        return software_decoder(self._plan)
+
+    def to_tensor(self) -> Converter:
+        convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self._device.stream(), dtype=self._dtype)
+        return Uploaded(Uploading(self._device, self._pool), convert)
+
+    def backend(self) -> RetreatingBackend:
+        return retreating(self._plan, self._model, self.network)
+
+    def network(self, geometry: Geometry, streams: int) -> Backend:
+        """A backend for that shape."""
+        from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
+        from rave_trio.inference.onnxruntime_session import Cuda
+
+        stream = self._device.stream()
+        load = self._model.load(geometry, self._plan.precision)
+        return OnnxRuntimeBackend(
+            self._model.metadata,
+            geometry,
+            precision=self._plan.precision,
+            provider=Cuda(int(stream.raw.handle), self._device.ordinal, memory_limit=arena_bytes(load)),
+            stream=stream,
+            pool=self._pool,
+            copy=copy,
+            ledger=self._ledger,
+        )
+
+    def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:
+        """Waits until it is there."""
+        lease = self._pool.lease(samples.size * self._dtype.itemsize)
+        array = lease.array(samples.shape, self._dtype)
+        stream = self._device.stream()
+        with use(stream, lease.memory):
+            copy_from_host(stream, samples.astype(self._dtype, order="C"), array)
+        stream.synchronize()
+        return Tensor(array, lease)
+
+    def to_surface(self) -> Converter:
+        return CudaTensorToSurface(self._plan.encoder.surface, self._pool, self._device.stream(), dtype=self._dtype)
+
+    def encoder(self, parts: PartsFolder) -> PartMaker:
+        return DownloadingEncoder(software_encoder(self._plan, parts), self._device)
+
+    def pool_stats(self) -> PoolStats:
+        return self._pool.stats()
+
+    def close(self) -> None:
+        """Free the pool's memory and let go of the device.  Idempotent."""
+        self._pool.close()
+        self._device.close()
+
+
+class Uploaded:
+    """A converter behind an upload."""
+
+    def __init__(self, upload: Uploading, convert: Converter) -> None:
+        self._upload = upload
+        self._convert = convert
+
+    def convert(self, frame: Frame) -> Frame:
+        """Both, one after the other.  The frame stays the caller's if either raises."""
+        return self._convert.convert(self._upload.convert(frame))
