@@ -153,6 +153,13 @@ def check_readable(path: Path) -> None:
         raise errors.InputEmpty(f"{path} is empty")
 
 
+PYAV_19 = 19
+DAMAGED_TAGS: dict[str, Any] = (
+    {} if int(av.__version__.partition(".")[0]) >= PYAV_19 else {"metadata_errors": "replace"}
+)
+"""Tags that are not UTF-8 are read as far as they can be; PyAV does so unasked from version 19 on."""
+
+
 def open_input(path: Path, frame_rate: Fraction | None = None) -> av.container.InputContainer:
     """Open a file, or an image sequence of ``frame_rate``, for demuxing; or raise the InputError that says why not.
 
@@ -169,7 +176,7 @@ def open_input(path: Path, frame_rate: Fraction | None = None) -> av.container.I
         # An absolute path is never taken for a protocol, whatever colons the name has.
         name, demuxer, how = str(path.absolute()), None, FAR_SIGHTED
     try:
-        return av.open(name, "r", format=demuxer, options=how, metadata_errors="replace")
+        return av.open(name, "r", format=demuxer, options=how, **DAMAGED_TAGS)
     except PermissionError as error:
         raise errors.InputUnreadable(f"{path} may not be read") from error
     except (av.error.FFmpegError, OSError) as error:
