@@ -27,6 +27,7 @@ from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import use
 from rave_trio.devices.pool import device_pool
 from rave_trio.devices.simulated import SimulatedDevice
+from rave_trio.errors import OutOfMemory
 from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.catalogue import find_model
 from rave_trio.inference.model import Geometry, arena_bytes
@@ -125,7 +126,10 @@ def main() -> None:
     cases.append(Case("fp16", True, "HEURISTIC"))
     for case in cases if chosen.provider == "cuda" else [Case("fp16", False), Case("fp32", False)]:
         print(f"\n{case}")
-        measure(where, model, geometry, case, chosen)
+        try:
+            measure(where, model, geometry, case, chosen)
+        except OutOfMemory as error:
+            print(error)
     where.pool.close()
     where.device.close()
 

@@ -41,15 +41,15 @@ class GpuAssembly:
         self._model = model
         self._ledger = ledger
         self._dtype = DTYPES[plan.precision]
-        self._device = CudaDevice(gpu.cuda_ordinal)
-        self._pool = device_pool(self._device, ledger, waiting)
+        self.device = CudaDevice(gpu.cuda_ordinal)
+        self._pool = device_pool(self.device, ledger, waiting)
 
     def decoder(self) -> LibavDecoder:
         return software_decoder(self._plan)
 
     def to_tensor(self) -> Converter:
-        convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self._device.stream(), dtype=self._dtype)
-        return Uploaded(Uploading(self._device, self._pool), convert)
+        convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self.device.stream(), dtype=self._dtype)
+        return Uploaded(Uploading(self.device, self._pool), convert)
 
     def backend(self) -> RetreatingBackend:
         return retreating(self._plan, self._model, self.network)
@@ -59,13 +59,13 @@ class GpuAssembly:
         from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
         from rave_trio.inference.onnxruntime_session import Cuda
 
-        stream = self._device.stream()
+        stream = self.device.stream()
         load = self._model.load(geometry, self._plan.precision)
         return OnnxRuntimeBackend(
             self._model.metadata,
             geometry,
             precision=self._plan.precision,
-            provider=Cuda(int(stream.raw.handle), self._device.ordinal, memory_limit=arena_bytes(load)),
+            provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load)),
             stream=stream,
             pool=self._pool,
             copy=copy,
@@ -76,17 +76,17 @@ class GpuAssembly:
         """Waits until it is there."""
         lease = self._pool.lease(samples.size * self._dtype.itemsize)
         array = lease.array(samples.shape, self._dtype)
-        stream = self._device.stream()
+        stream = self.device.stream()
         with use(stream, lease.memory):
             copy_from_host(stream, samples.astype(self._dtype, order="C"), array)
         stream.synchronize()
         return Tensor(array, lease)
 
     def to_surface(self) -> Converter:
-        return CudaTensorToSurface(self._plan.encoder.surface, self._pool, self._device.stream(), dtype=self._dtype)
+        return CudaTensorToSurface(self._plan.encoder.surface, self._pool, self.device.stream(), dtype=self._dtype)
 
     def encoder(self, parts: PartsFolder) -> PartMaker:
-        return DownloadingEncoder(software_encoder(self._plan, parts), self._device)
+        return DownloadingEncoder(software_encoder(self._plan, parts), self.device)
 
     def pool_stats(self) -> PoolStats:
         return self._pool.stats()
@@ -94,7 +94,7 @@ class GpuAssembly:
     def close(self) -> None:
         """Free the pool's memory and let go of the device.  Idempotent."""
         self._pool.close()
-        self._device.close()
+        self.device.close()
 
 
 class Uploaded:

@@ -107,8 +107,9 @@ def _number(caps: Any, key: str) -> int | None:
 
 
 def _line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return " ".join((lines[0] if lines else type(error).__name__).split())[:200]
+    """Without where in its source the library says it failed."""
+    lines = (" ".join(line.split()).rstrip(" :") for line in str(error).splitlines())
+    return "; ".join(line for line in lines if line and not line.startswith("at "))[:200] or type(error).__name__
 
 
 if __name__ == "__main__":

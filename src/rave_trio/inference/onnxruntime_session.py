@@ -26,6 +26,8 @@ from rave_trio.devices.interface import Stream
 FATAL = 4
 """Log level: what fails is told by an exception, and nothing is written to stderr."""
 
+ort.set_default_logger_severity(FATAL)
+
 FAILURES: tuple[type[Exception], ...] = (
     *(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)),
     MemoryError,

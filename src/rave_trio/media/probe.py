@@ -176,7 +176,8 @@ def open_input(path: Path, frame_rate: Fraction | None = None) -> av.container.I
         # An absolute path is never taken for a protocol, whatever colons the name has.
         name, demuxer, how = str(path.absolute()), None, FAR_SIGHTED
     try:
-        return av.open(name, "r", format=demuxer, options=how, **DAMAGED_TAGS)
+        container: av.container.InputContainer = av.open(name, "r", format=demuxer, options=how, **DAMAGED_TAGS)
+        return container
     except PermissionError as error:
         raise errors.InputUnreadable(f"{path} may not be read") from error
     except (av.error.FFmpegError, OSError) as error:
