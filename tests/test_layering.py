@@ -24,9 +24,8 @@ FLOORS = {
     "fit": 3,
     "costs": 3,
     "choice": 3,
-    "gpu_path": 3,
+    "gpu": 3,
     "assembly": 3,
-    "gpu_assembly": 3,
     "plan": 3,
     "estimate": 3,
     "report": 3,
@@ -49,8 +48,19 @@ HOMES = {
     "av": {"media", "color"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
-    "trio": {"pipeline", "job", "cli"},
-    "numpy": {"frames", "memory", "devices", "color", "inference", "estimate", "assembly", "gpu_assembly", "testing"},
+    "trio": {"pipeline", "job", "gpu", "cli"},
+    "numpy": {
+        "frames",
+        "memory",
+        "devices",
+        "color",
+        "inference",
+        "estimate",
+        "assembly",
+        "gpu_assembly",
+        "gpu_tensorrt",
+        "testing",
+    },
 }
 
 MODULES_FOR = {

@@ -74,7 +74,7 @@ def assemble(plan: EnginePlan, model: Model, ledger: Ledger, waiting: Waiting) -
     """Where the plan says.  Raises DeviceUnknown or OutOfMemory if the GPU cannot be used after all."""
     if plan.gpu is None:
         return HostAssembly(plan, model, ledger, waiting)
-    from rave_trio.gpu_assembly import GpuAssembly
+    from rave_trio.gpu.assembly import GpuAssembly
 
     return GpuAssembly(plan, plan.gpu, model, ledger, waiting)
 

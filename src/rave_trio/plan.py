@@ -20,7 +20,7 @@ from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
 from rave_trio.fit import Fit, Work, best_fit, fit_notes
 from rave_trio.frames import UNSPECIFIED, ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
-from rave_trio.gpu_path import GPU_ITEM_SIZES, choose_decoder, gpu_obstacle, gpu_precision
+from rave_trio.gpu.path import GPU_ITEM_SIZES, choose_decoder, gpu_obstacle, gpu_precision
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.openvino_model import Model

@@ -56,6 +56,16 @@ def bare(uuid: str) -> str:
     return uuid.lower().removeprefix("gpu-").removeprefix("mig-").replace("-", "")
 
 
+def driver_version() -> str | None:
+    """The driver's version, such as ``580.65.06``; None where NVML does not say."""
+    try:
+        with nvml() as module:
+            found = asked(module, module.nvmlSystemGetDriverVersion)
+    except NvmlUnavailable:
+        return None
+    return found.decode() if isinstance(found, bytes) else found
+
+
 def memory_in_use(uuid: str) -> int:
     """Bytes of the memory of the GPU, or MIG instance, with this UUID that are taken, by whomever.
 

@@ -43,6 +43,7 @@ class GpuAssembly:
         self._dtype = DTYPES[plan.precision]
         self.device = CudaDevice(gpu.cuda_ordinal)
         self._pool = device_pool(self.device, ledger, waiting)
+        self._scratch = device_pool(self.device, ledger, waiting, owner="engine scratch")
 
     def decoder(self) -> LibavDecoder:
         return software_decoder(self._plan)
@@ -56,6 +57,21 @@ class GpuAssembly:
 
     def network(self, geometry: Geometry, streams: int) -> Backend:
         """A backend for that shape."""
+        if self._plan.backend != "onnxruntime":
+            from rave_trio.gpu.tensorrt import tensorrt_network
+
+            surface = self._plan.surface
+            return tensorrt_network(
+                self._plan.backend,
+                self._model,
+                geometry,
+                (surface.height, surface.width),
+                dtype=self._dtype,
+                device=self.device,
+                pool=self._pool,
+                scratch=self._scratch,
+                ledger=self._ledger,
+            )
         from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
         from rave_trio.inference.onnxruntime_session import Cuda
 
@@ -94,6 +110,7 @@ class GpuAssembly:
     def close(self) -> None:
         """Free the pool's memory and let go of the device.  Idempotent."""
         self._pool.close()
+        self._scratch.close()
         self.device.close()
 
 
