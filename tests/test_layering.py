@@ -50,17 +50,8 @@ HOMES = {
     "rich": {"cli"},
     "trio": {"pipeline", "job", "gpu", "cli"},
     "numpy": {
-        "frames",
-        "memory",
-        "devices",
-        "color",
-        "inference",
-        "estimate",
-        "assembly",
-        "gpu_assembly",
-        "gpu_tensorrt",
-        "testing",
-    },
+        "frames", "memory", "devices", "color", "inference", "estimate", "assembly", "gpu", "testing",
+    },  # fmt: skip
 }
 
 MODULES_FOR = {
