@@ -13,8 +13,8 @@ from typing import Any
 from rave_trio.devices.child import answering
 
 DECODED = {
-    "mpeg1": ("MPEG1", (("420", 8),)),
-    "mpeg2": ("MPEG2", (("420", 8),)),
+    "mpeg1video": ("MPEG1", (("420", 8),)),
+    "mpeg2video": ("MPEG2", (("420", 8),)),
     "mpeg4": ("MPEG4", (("420", 8),)),
     "vc1": ("VC1", (("420", 8),)),
     "mjpeg": ("JPEG", (("420", 8),)),

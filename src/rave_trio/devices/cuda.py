@@ -155,7 +155,8 @@ class CudaDevice:
         self.uuid: str = described.uuid
         major, minor = described.compute_capability
         self.compute_capability: tuple[int, int] = (major, minor)
-        check(driver.cuDevicePrimaryCtxRetain(self._handle))
+        self.context = int(check(driver.cuDevicePrimaryCtxRetain(self._handle)))
+        """CUDA's handle of the context, for libraries that want to be told."""
         try:
             with self.current():
                 pass

@@ -1,16 +1,13 @@
-"""Software decoding with libav: one object, short blocking calls, no knowledge of tasks or channels."""
+"""Frames of one video stream: time, holes, damage and the end, whatever makes the pictures."""
 
 from __future__ import annotations
 
-import heapq
 import logging
-import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
-import attrs
 import av
 import av.error
 from av.container import InputContainer
@@ -21,11 +18,12 @@ from av.video.stream import VideoStream
 from rave_trio import errors
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor
 from rave_trio.media._libav import demux, reason
-from rave_trio.media.checksums import Ffv1Checksums
 from rave_trio.media.deinterlace import Deinterlacer, supported
+from rave_trio.media.engine import CannotDecode, Engine, Picture
 from rave_trio.media.findings import Findings
-from rave_trio.media.picture import captions_of, surface_of
+from rave_trio.media.libav_engine import LibavEngine
 from rave_trio.media.probe import MediaInfo
+from rave_trio.media.timeline import TRUE_TIMES, Clock, Owed
 
 log = logging.getLogger("rave_trio.media")
 
@@ -35,19 +33,10 @@ TRUNCATION_TOLERANCE = 0.5
 HONEST_DURATION = ("matroska", "mov")
 """Demuxers whose duration was written by a muxer; others may estimate it from the bit rate."""
 
-NEW_BEGINNING = 1
-"""Seconds by which times must go back to be a new beginning and not a slip."""
-
-SMALLEST_STEP = Fraction(1, 1000)
-"""Seconds between frames whose times are repaired: what Matroska can tell apart."""
-
-TRUE_TIMES = ("matroska", "mov", "mpeg", "flv", "ogg", "ivf", "nut", "image2", "gif")
-"""Beginnings of the names of demuxers whose packets have the presentation times that a muxer was given."""
-
 SPLIT = "split the input where it changes and upscale the pieces one by one"
 
 
-class LibavDecoder:
+class VideoDecoder:
     """Frames of one video stream in presentation order, one for each packet that should give one.
 
     Not thread-safe; any thread may call as long as only one does at a time.
@@ -56,10 +45,18 @@ class LibavDecoder:
     with ``strict`` reading ends there.  Where reading ends early it does not raise: :attr:`defect` says what was wrong,
     so that the frames before it are not lost.
 
-    ``deinterlace`` is auto (frames that are flagged interlaced), bwdif (all of them) or off.
+    ``engine`` makes what decodes, given the open stream.  ``deinterlace`` is auto (frames that are flagged interlaced),
+    bwdif (all of them) or off; all but off need an engine whose pictures are libav's.
     """
 
-    def __init__(self, media: MediaInfo, *, strict: bool = False, deinterlace: str = "off") -> None:
+    def __init__(
+        self,
+        media: MediaInfo,
+        engine: Callable[[MediaInfo, VideoStream], Engine],
+        *,
+        strict: bool = False,
+        deinterlace: str = "off",
+    ) -> None:
         self._media = media
         self._strict = strict
         self._deinterlace = deinterlace
@@ -67,23 +64,22 @@ class LibavDecoder:
         self._container: InputContainer | None = container
         stream = container.streams[media.video.index]
         assert isinstance(stream, VideoStream)
-        # Not by frames: whether a damaged frame is flagged would then depend on which thread is done first.
-        stream.thread_type = "SLICE"
-        stream.codec_context.copy_opaque = True
-        self._stream: VideoStream | None = stream
-        if media.video.codec == "png":
-            stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        try:
+            self._engine = engine(media, stream)
+        except BaseException:
+            container.close()
+            raise
         self._packets: Iterator[Packet[Any]] = demux(container, late=self._note_late_streams)
-        self._checksums = Ffv1Checksums() if media.video.codec == "ffv1" else None
+        self._pictures: Iterator[Picture] = iter(())
         self._ready: deque[Frame] = deque()
         self._ended = False
         self._index = 0
         self._first: SurfaceDescriptor | None = None
-        self._previous: VideoFrame | None = None
+        self._previous: Picture | None = None
         self._aspect: Fraction | None = None
         self._last_pts = 0
-        self._clock = _Clock(media.video.start)
-        self._owed = _Owed()
+        self._clock = Clock(media.video.start)
+        self._owed = Owed()
         self._true_times = media.format.startswith(TRUE_TIMES)
         self._unusable: errors.RaveError | None = None
         self._end = 0.0
@@ -103,16 +99,31 @@ class LibavDecoder:
         return self._ready.popleft()
 
     def close(self) -> None:
-        """Release the codec and the file.  Idempotent."""
+        """Release the codec and the file, and frames that nobody has read.  Idempotent."""
         self._ended = True
-        self._ready.clear()
-        self._filter = self._previous = None
-        self._packets = iter(())
-        container, self._container, self._stream = self._container, None, None  # the codec's threads live as long
+        while self._ready:
+            self._ready.popleft().close()
+        self._forget_previous()
+        self._filter = None
+        self._packets, self._pictures = iter(()), iter(())
+        container, self._container = self._container, None
+        self._engine.close()
         if container is not None:
             container.close()
 
     def _advance(self) -> None:
+        """Take one more picture, or one more packet if the last one's are all taken."""
+        try:
+            picture = next(self._pictures, None)
+        except CannotDecode as error:
+            self._lost(errors.DecodeError(f"{self._where()}: a frame cannot be decoded: {error}"))
+            return
+        except errors.DecodeError as error:
+            self._finish(errors.DecodeError(f"{self._where()}: {error}", remedy=error.remedy))
+            return
+        if picture is not None:
+            self._accept(picture)
+            return
         try:
             packet = next(self._packets, None)
         except av.error.FFmpegError as error:
@@ -126,18 +137,7 @@ class LibavDecoder:
             return
         if packet.size and not packet.is_discard:
             self._owed.add(packet)
-        try:
-            packet.opaque = sent = _Sent()
-            sent.damaged = self._checksums is not None and packet.size > 0 and not self._checksums.holds(bytes(packet))
-            decoded = packet.decode()
-            assert self._stream is not None
-            sent.aspect = self._stream.codec_context.sample_aspect_ratio or Fraction(1)
-            for native in decoded:
-                self._accept(native)
-        except av.error.EOFError:
-            pass
-        except av.error.FFmpegError as error:
-            self._lost(errors.DecodeError(f"{self._where()}: a frame cannot be decoded: {reason(error)}"))
+        self._pictures = self._engine.decode(packet)
 
     def _lost(self, damage: errors.RaveError) -> None:
         if self._first is None:  # recordings often begin in the middle of a group of pictures
@@ -147,27 +147,33 @@ class LibavDecoder:
         if self._strict:
             self._finish(damage)
 
-    def _accept(self, native: VideoFrame) -> None:
-        """Give out one decoded frame, and before it what is missing; nothing more once reading has ended."""
-        if self._ended:
-            return
-        described = self._describe(native)
+    def _accept(self, picture: Picture) -> None:
+        """Give out one decoded frame, and before it what is missing; nothing more if reading ends there."""
         if self._first is None:
-            self._first = described
-        if change := self._change(described, native):
+            self._first = picture.surface
+        if change := self._change(picture):
             self._finish(errors.DecodeError(f"{self._where()}: {change}", remedy=SPLIT))
-            return
-        self._fill(native)
-        damaged = native.is_corrupt or (isinstance(native.opaque, _Sent) and native.opaque.damaged)
-        if damaged and self._previous is not None:
-            self._repeat(native.pts, native.dts, native.duration)
-        elif damaged and self._strict:
-            self._finish(errors.DecodeError(f"{self._where()}: the first frame is damaged"))
         else:
-            self._previous = native
-            self._emit(native, native.pts, native.dts, native.duration, native.key_frame)
+            self._fill(picture)
+        if self._ended:
+            picture.close()
+        elif picture.damaged and self._previous is not None:
+            self._repeat(picture.pts, picture.dts, picture.duration)
+            picture.close()
+        elif picture.damaged and self._strict:
+            self._finish(errors.DecodeError(f"{self._where()}: the first frame is damaged"))
+            picture.close()
+        else:
+            self._forget_previous()
+            self._previous = picture
+            self._emit(picture, picture.pts, picture.dts, picture.duration, picture.key_frame)
 
-    def _fill(self, upcoming: VideoFrame | None) -> None:
+    def _forget_previous(self) -> None:
+        previous, self._previous = self._previous, None
+        if previous is not None:
+            previous.close()
+
+    def _fill(self, upcoming: Picture | None) -> None:
         """Repeat the last frame at the times of packets that should have given a frame before ``upcoming``."""
         pts = None if upcoming is None else upcoming.pts
         missing = self._owed.before(pts, at_end=upcoming is None)
@@ -181,11 +187,11 @@ class LibavDecoder:
                 self._repeat(None, None, 0)
         self._owed.known = 0
 
-    def _fill_at(self, missing: list[tuple[int, int]], upcoming: VideoFrame | None) -> None:
+    def _fill_at(self, missing: list[tuple[int, int]], upcoming: Picture | None) -> None:
         """Repeat the last frame at those times that are not the second field's of a frame or an invisible picture's."""
         assert self._previous is not None
         nominal = 1 / (self._media.video.rate * self._media.video.time_base)
-        in_fields = self._previous.interlaced_frame or (upcoming is not None and upcoming.interlaced_frame)
+        in_fields = self._previous.interlaced or (upcoming is not None and upcoming.interlaced)
         following = None if upcoming is None else upcoming.pts
         for at, duration in missing:
             lost = self._owed.known > 0  # the decoder said so
@@ -194,7 +200,7 @@ class LibavDecoder:
             if lost or (apart and not in_fields):
                 self._repeat(at, None, duration)
 
-    def _repeat(self, pts: int | None, dts: int | None, duration: int) -> None:
+    def _repeat(self, pts: int | None, dts: int | None, duration: int | None) -> None:
         if self._strict:
             self._finish(errors.DecodeError(f"{self._where()}: a frame is damaged or missing"))
         if self._ended or self._previous is None:
@@ -205,7 +211,7 @@ class LibavDecoder:
 
     def _emit(
         self,
-        native: VideoFrame,
+        picture: Picture,
         pts: int | None,
         dts: int | None,
         duration: int | None,
@@ -226,25 +232,30 @@ class LibavDecoder:
             time_base=time_base,
             key_frame=key_frame,
             picture=None,
-            captions=None if repeated else captions_of(native),
+            captions=None if repeated else picture.captions,
         )
         self._index += 1
         self.findings.repaired_times = self._clock.repaired
-        self.findings.interlaced_frames += native.interlaced_frame
+        self.findings.interlaced_frames += picture.interlaced
         self.findings.captioned_frames += frame.captions is not None
-        if self._filter is None and self._deinterlace == "auto" and self._can_be_deinterlaced(native):
+        self.findings.captions_lost += picture.captions_lost and not repeated
+        if self._filter is None and self._deinterlace == "auto" and self._can_be_deinterlaced(picture):
             self._filter = Deinterlacer(everything=False)
             self.findings.deinterlaced = True
-        finished = [(native, frame)] if self._filter is None else self._filter.push(native, frame)
-        self._queue(finished)
+        if self._filter is None:
+            frame.picture = picture.shown(self._first)
+            self._ready.append(frame)
+        else:
+            self._queue(self._filter.push(picture.native, frame))
         return float(frame.pts * time_base)
 
     @staticmethod
-    def _can_be_deinterlaced(native: VideoFrame) -> bool:
-        return native.interlaced_frame and supported(native.format.name, native.width, native.height)
+    def _can_be_deinterlaced(picture: Picture) -> bool:
+        surface = picture.surface
+        return picture.interlaced and supported(surface.pixel_format.name, surface.width, surface.height)
 
-    def _queue(self, finished: list[tuple[VideoFrame, Frame]]) -> None:
-        for native, frame in finished:
+    def _queue(self, deinterlaced: list[tuple[VideoFrame, Frame]]) -> None:
+        for native, frame in deinterlaced:
             assert self._first is not None
             frame.picture = Surface(self._first, native)
             self._ready.append(frame)
@@ -254,7 +265,7 @@ class LibavDecoder:
 
     @property
     def shifts(self) -> tuple[Fraction, ...]:
-        """Seconds by which all times are moved from each new beginning of the input's times on; see :class:`_Clock`."""
+        """Seconds by which all times are moved from each new beginning of the input's times on; see :class:`Clock`."""
         return tuple(shift * self._media.video.time_base for shift in self._clock.shifts)
 
     def _finish(self, damage: errors.RaveError | None) -> None:
@@ -266,6 +277,7 @@ class LibavDecoder:
         if self._ended:  # by what was missing at the end
             return
         self._ended = True
+        self._pictures = iter(())
         if self._filter is not None:
             self._queue(self._filter.finish())
         if damage is None and self._first is None:
@@ -296,96 +308,22 @@ class LibavDecoder:
     def _where(self) -> str:
         return f"{self._media.path} at {float(self._clock.next * self._media.video.time_base):.2f} s"
 
-    def _describe(self, native: VideoFrame) -> SurfaceDescriptor:
-        known = self._media.video.surface
-        if (native.width, native.height, native.format.name) == (known.width, known.height, known.pixel_format.name):
-            return known
-        return surface_of(native, known.color.chroma_location, known.sample_aspect_ratio)
-
-    def _change(self, described: SurfaceDescriptor, native: VideoFrame) -> str | None:
+    def _change(self, picture: Picture) -> str | None:
         """What changed since the first frame, in words."""
         first = self._first
         assert first is not None
-        then, now = (f"{s.width}x{s.height} {s.pixel_format.name}" for s in (first, described))
+        then, now = (f"{s.width}x{s.height} {s.pixel_format.name}" for s in (first, picture.surface))
         if then != now:
             return f"the picture changes to {now} at frame {self._index}; it began as {then}"
-        aspect = native.opaque.aspect if isinstance(native.opaque, _Sent) else self._aspect
+        aspect = picture.aspect or self._aspect
         self._aspect = self._aspect or aspect
         if aspect is not None and aspect != self._aspect:
             return f"the sample aspect ratio changes from {self._aspect} to {aspect} at frame {self._index}"
         return None
 
 
-@attrs.define
-class _Sent:
-    """Travels through the codec with a packet, as PyAV's frames do not show their sample aspect ratio."""
+class LibavDecoder(VideoDecoder):
+    """The frames as libav decodes them in software; surfaces hold its frames.  See :class:`VideoDecoder`."""
 
-    aspect: Fraction | None = None
-    """The bit stream's as of this packet; the container may say otherwise of the whole video."""
-    damaged: bool = False
-    """Whether the packet's own checksum says so, whatever the decoder makes of it."""
-
-
-class _Owed:
-    """The packets that have been decoded and whose frames have not come."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, int]] = []
-        self.known = 0
-        """Frames of which the decoder has said that they are lost."""
-
-    def add(self, packet: Packet[Any]) -> None:
-        if packet.pts is not None:
-            heapq.heappush(self._heap, (packet.pts, packet.duration or 0))
-
-    def before(self, pts: int | None, *, at_end: bool) -> list[tuple[int, int]]:
-        """Times and durations of the packets before ``pts`` that have given no frame; they owe none from now on."""
-        missing = []
-        while self._heap and (at_end or (pts is not None and self._heap[0][0] <= pts)):
-            packet = heapq.heappop(self._heap)
-            if packet[0] != pts:
-                missing.append(packet)
-        return missing
-
-
-class _Clock:
-    """Rising times from whatever the container and the decoder give.
-
-    Containers without presentation times (AVI) make libav's pts wrong where frames are reordered; the decode times of
-    the frames, which leave in presentation order, are right then.  The one that misbehaved less often is believed.
-    """
-
-    def __init__(self, start: int) -> None:
-        self.repaired = 0
-        self.next = start
-        """When the next frame is due."""
-        self._previous: int | None = None
-        self._shift = 0
-        self.shifts: list[int] = []
-        """The shift after each new beginning."""
-        self._faults = {"pts": 0, "dts": 0}
-        self._seen: dict[str, int] = {}
-
-    @property
-    def believes_pts(self) -> bool:
-        """Whether presentation times have been right so far."""
-        return self._faults["pts"] == 0
-
-    def time(self, pts: int | None, dts: int | None, duration: int, time_base: Fraction) -> int:
-        """The time of the next frame: above that of the one before."""
-        for name, value in (("pts", pts), ("dts", dts)):
-            if value is not None:
-                self._faults[name] += value <= self._seen.get(name, value - 1)
-                self._seen[name] = value
-        believed = pts if pts is not None and self._faults["pts"] <= self._faults["dts"] else dts
-        found = self.next if believed is None else believed + self._shift
-        if self._previous is not None and found <= self._previous:
-            self.repaired += 1
-            if (self._previous - found) * time_base > NEW_BEGINNING:  # as in recordings that were joined
-                self._shift += self.next - found
-                self.shifts.append(self._shift)
-                found = self.next
-            else:
-                found = self._previous + max(1, min(duration, math.ceil(SMALLEST_STEP / time_base)))
-        self._previous, self.next = found, found + duration
-        return found
+    def __init__(self, media: MediaInfo, *, strict: bool = False, deinterlace: str = "off") -> None:
+        super().__init__(media, LibavEngine, strict=strict, deinterlace=deinterlace)

@@ -29,6 +29,8 @@ class Findings:
     """Whether streams began so late in the file that they are not known of."""
     captioned_frames: int = 0
     """Frames that carry closed captions."""
+    captions_lost: int = 0
+    """Frames whose closed captions the decoder does not give out."""
 
     def repeated(self, seconds: float) -> None:
         """Count one frame that was repeated."""
@@ -55,6 +57,8 @@ class Findings:
             notes.append(f"{self.repaired_times} frames had a time before their predecessor's and were moved behind it")
         if self.late_streams:
             notes.append("streams that begin late in the file are left out: nothing announced them")
+        if self.captions_lost:
+            notes.append(f"the closed captions of {self.captions_lost} frames are left out: NVDEC does not give them")
         if self.interlaced_frames:
             what = "deinterlaced" if self.deinterlaced else "left as they are"
             notes.append(f"{self.interlaced_frames} interlaced frames were {what}")

@@ -70,6 +70,8 @@ class VideoInfo:
     hdr: HdrMetadata | None = None
     interlaced: bool = False
     """Whether the stream or its first picture is flagged interlaced."""
+    captioned: bool = False
+    """Whether its first picture carries closed captions."""
     uncarried: tuple[str, ...] = ()
     """What the first picture says, in words, that cannot be carried over."""
 
@@ -330,5 +332,6 @@ def _video_info(
         display_matrix=picture.display_matrix_of(found),
         hdr=read_hdr(found),
         interlaced=flagged or found.interlaced_frame,
+        captioned=picture.captions_of(found) is not None,
         uncarried=tuple(picture.uncarried(found)),
     )

@@ -21,11 +21,11 @@ from rave_trio.media._disk import sync
 from rave_trio.media._libav import demux, writing
 from rave_trio.media.carriage import Carriage, Fate, add_copy
 from rave_trio.media.containers import Container, container_of
-from rave_trio.media.decoder import NEW_BEGINNING
 from rave_trio.media.parts import Part
 from rave_trio.media.probe import MediaInfo
 from rave_trio.media.subtitles import SubtitleConverter
 from rave_trio.media.tags import file_tags, needs_free_names, own_tags, stream_tags
+from rave_trio.media.timeline import NEW_BEGINNING
 
 KEEP_TIMES = {"avoid_negative_ts": "disabled"}
 """Muxers would otherwise shift every stream so that priming sound before time 0 gets a positive time."""

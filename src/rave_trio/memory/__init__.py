@@ -2,6 +2,7 @@
 
 from rave_trio.memory.ledger import Entry, Ledger, LedgerStats
 from rave_trio.memory.pool import HostLease, HostPool, Lease, Pool, PoolStats
+from rave_trio.memory.shared import SharedLease
 from rave_trio.memory.waiting import Interrupted, Waiting
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "LedgerStats",
     "Pool",
     "PoolStats",
+    "SharedLease",
     "Waiting",
 ]
