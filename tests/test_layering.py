@@ -50,8 +50,16 @@ HOMES = {
     "rich": {"cli"},
     "trio": {"pipeline", "job", "gpu", "cli"},
     "numpy": {
-        "frames", "memory", "devices", "color", "inference", "estimate", "assembly", "gpu", "testing",
-    },  # fmt: skip
+        "frames",
+        "memory",
+        "devices",
+        "color",
+        "inference",
+        "estimate",
+        "assembly",
+        "gpu",
+        "testing",
+    },
 }
 
 MODULES_FOR = {

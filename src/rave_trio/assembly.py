@@ -16,7 +16,7 @@ from rave_trio.inference.openvino_backend import OpenVinoBackend
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import Backend, RetreatingBackend
 from rave_trio.media.containers import IMAGES
-from rave_trio.media.decoder import LibavDecoder
+from rave_trio.media.decoder import LibavDecoder, VideoDecoder
 from rave_trio.media.images import ImageEncoder
 from rave_trio.media.parts import Part, PartEncoder, PartsFolder
 from rave_trio.memory import HostPool, Ledger, PoolStats, Waiting
@@ -45,7 +45,7 @@ class PartMaker(Closable, Protocol):
 class Assembly(Closable, Protocol):
     """Makes the parts of one run; they are to be closed before it is.  Blocking calls, any thread."""
 
-    def decoder(self) -> LibavDecoder:
+    def decoder(self) -> VideoDecoder:
         """The input's frames."""
 
     def to_tensor(self) -> Converter:

@@ -23,7 +23,7 @@ from rave_trio.frames import Closable
 from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.media.carriage import plan_carriage
 from rave_trio.media.containers import container_of, images_of
-from rave_trio.media.decoder import LibavDecoder
+from rave_trio.media.decoder import VideoDecoder
 from rave_trio.media.encoders import CAPTIONERS
 from rave_trio.media.findings import Findings
 from rave_trio.media.images import publish_images
@@ -188,7 +188,7 @@ class _Run:
 
     async def produce(
         self,
-        decoder: LibavDecoder,
+        decoder: VideoDecoder,
         to_tensor: Converter,
         backend: RetreatingBackend,
         to_surface: Converter,

@@ -69,6 +69,7 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
             "backend",
             _backend(plan),
         ),
+        ("decoder", plan.decoder),
         ("tiles", tiles),
         ("encoder", f"{plan.encoder.encoder} {options}".rstrip()),
         (

@@ -21,8 +21,9 @@ from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.model import Geometry, arena_bytes
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import Backend, RetreatingBackend
-from rave_trio.media.decoder import LibavDecoder
+from rave_trio.media.decoder import VideoDecoder
 from rave_trio.media.download import DownloadingEncoder
+from rave_trio.media.nvdec import NvdecDecoder
 from rave_trio.media.parts import PartsFolder
 from rave_trio.media.upload import Uploading
 from rave_trio.memory import Ledger, PoolStats, Waiting
@@ -45,11 +46,15 @@ class GpuAssembly:
         self._pool = device_pool(self.device, ledger, waiting)
         self._scratch = device_pool(self.device, ledger, waiting, owner="engine scratch")
 
-    def decoder(self) -> LibavDecoder:
-        return software_decoder(self._plan)
+    def decoder(self) -> VideoDecoder:
+        if self._plan.decoder == "libav":
+            return software_decoder(self._plan)
+        return NvdecDecoder(self._plan.media, self.device, self._pool, strict=self._plan.options.strict)
 
     def to_tensor(self) -> Converter:
         convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self.device.stream(), dtype=self._dtype)
+        if self._plan.decoder == "nvdec":
+            return convert
         return Uploaded(Uploading(self.device, self._pool), convert)
 
     def backend(self) -> RetreatingBackend:

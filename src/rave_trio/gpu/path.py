@@ -5,9 +5,10 @@ from __future__ import annotations
 import attrs
 
 from rave_trio import errors
-from rave_trio.devices.nvidia import Gpu
+from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.media.encoders import EncoderSettings
+from rave_trio.media.nvdec_formats import nvdec_refusal, nvdec_surface
 from rave_trio.media.probe import MediaInfo
 from rave_trio.options import UpscaleOptions
 
@@ -49,7 +50,11 @@ def gpu_obstacle(media: MediaInfo, encoder: EncoderSettings, options: UpscaleOpt
 
 def choose_decoder(gpu: Gpu | None, media: MediaInfo, options: UpscaleOptions) -> Decoding:
     """Who decodes: the GPU's own decoder where it can, else libav on the CPU, with an upload, and a note why."""
-    software = Decoding("libav", media.video.surface)
     if gpu is None:
-        return software
-    return attrs.evolve(software, notes=("decoded on the CPU",))
+        return Decoding("libav", media.video.surface)
+    engines = gpu.video or VideoEngines()
+    refusal = engines.notes[0] if engines.notes and not engines.decoders else None
+    refusal = refusal or nvdec_refusal(media, engines, options.deinterlace)
+    if refusal is not None:
+        return Decoding("libav", media.video.surface, (f"decoded on the CPU: {refusal}",))
+    return Decoding("nvdec", nvdec_surface(media))
