@@ -300,10 +300,11 @@ def test_what_the_chip_does_not_decode_is_refused_with_the_reason(clip, made, en
     assert why in nvdec_refusal(probe(clip(**made)), engines, deinterlace)
 
 
-def test_pictures_that_are_too_large_or_interlaced_are_refused(clip):
+def test_large_pictures_interlaced_ones_and_strict_readings_are_refused(clip):
     media = probe(clip())
     large = attrs.evolve(media.video.surface, width=5000)
     assert "up to 4096x4096" in nvdec_refusal(attrs.evolve(media, video=attrs.evolve(media.video, surface=large)), H200)
+    assert "conceals damage" in nvdec_refusal(media, H200, strict=True)
     interlaced = attrs.evolve(media, video=attrs.evolve(media.video, interlaced=True))
     assert "interlaced" in nvdec_refusal(interlaced, H200)
 

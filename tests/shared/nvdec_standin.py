@@ -173,7 +173,8 @@ class Decoder:
             self._count += 1
             if self._count - 1 in self._standin.lose:
                 return []
-            given = Packet(ctypes.string_at(packet.bsl_data, packet.bsl))
+            given = Packet(packet.bsl)  # of this size it is padded, as libav's parsers want it
+            given.update(ctypes.string_at(packet.bsl_data, packet.bsl))
             given.pts = packet.pts
             return self._codec.decode(given)
         return []

@@ -63,6 +63,9 @@ FORMATS = {
 }
 """By chroma and bit depth.  Samples of more than 8 bits fill their words from the highest bit down."""
 
+CONCEALED = "NVDEC conceals damage without telling: only frames that are missing altogether are found"
+"""What a plan that decodes with NVDEC has to say."""
+
 SUBSAMPLING = {(0, 0): "4:4:4", (1, 0): "4:2:2", (1, 1): "4:2:0"}
 
 
@@ -87,10 +90,12 @@ def nvdec_surface(media: MediaInfo) -> SurfaceDescriptor:
     return attrs.evolve(known, pixel_format=describe_format(nvdec_format(media).pixel_format), color=color)
 
 
-def nvdec_refusal(media: MediaInfo, engines: VideoEngines, deinterlace: str = "off") -> str | None:
+def nvdec_refusal(
+    media: MediaInfo, engines: VideoEngines, deinterlace: str = "off", *, strict: bool = False
+) -> str | None:
     """Why this file's video is better decoded in software, in one line; None if NVDEC of a GPU with these engines does.
 
-    ``deinterlace`` is as in the options: auto, bwdif or off.
+    ``deinterlace`` and ``strict`` are as in the options.
     """
     video = media.video
     native, codec = video.surface.pixel_format, video.codec
@@ -115,6 +120,8 @@ def nvdec_refusal(media: MediaInfo, engines: VideoEngines, deinterlace: str = "o
         return f"NVDEC of this GPU decodes {codec} from {limit} on, and this is {width}x{height}"
     if video.interlaced or deinterlace == "bwdif":
         return "interlaced pictures are decoded and deinterlaced in software"
+    if strict:
+        return "NVDEC conceals damage, which a strict reading is to find"
     if video.captioned:
         return "NVDEC does not give out closed captions"
     if not media.format.startswith(TRUE_TIMES):
