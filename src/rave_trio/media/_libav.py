@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from rave_trio import errors
 from rave_trio.frames import PixelFormat
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+PYAV_19 = int(av.__version__.partition(".")[0]) >= 19
+
+DAMAGED_TAGS: dict[str, Any] = {} if PYAV_19 else {"metadata_errors": "replace"}
+"""For ``av.open``: tags that are not UTF-8 are read as far as they can be, as PyAV does unasked from version 19 on."""
 
 
 def reason(error: BaseException) -> str:
@@ -61,6 +67,14 @@ def describe_format(name: str) -> PixelFormat:
 
 def _log2(n: int) -> int:
     return n.bit_length() - 1
+
+
+def fraction(value: Any) -> Fraction | None:
+    """A ratio of PyAV's, None if it is not set.
+
+    From version 19 on they are of a kind of its own, which rounds to 32 bits and is 0 or without bounds where not set.
+    """
+    return Fraction(value.numerator, value.denominator) if value else None
 
 
 def demux(container: Any, *streams: Any, late: Callable[[], None] = lambda: None) -> Iterator[Packet[Any]]:

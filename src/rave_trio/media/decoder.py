@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from rave_trio import errors
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor
-from rave_trio.media._libav import demux, reason
+from rave_trio.media._libav import demux, fraction, reason
 from rave_trio.media.checksums import Ffv1Checksums
 from rave_trio.media.deinterlace import Deinterlacer, supported
 from rave_trio.media.findings import Findings
@@ -131,7 +131,7 @@ class LibavDecoder:
             sent.damaged = self._checksums is not None and packet.size > 0 and not self._checksums.holds(bytes(packet))
             decoded = packet.decode()
             assert self._stream is not None
-            sent.aspect = self._stream.codec_context.sample_aspect_ratio or Fraction(1)
+            sent.aspect = fraction(self._stream.codec_context.sample_aspect_ratio) or Fraction(1)
             for native in decoded:
                 self._accept(native)
         except av.error.EOFError:
