@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-from collections.abc import Callable, Iterator
+import re
+import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import av
 import av.error
+import av.logging
 from av.packet import Packet
 from av.video.format import VideoFormat
 
@@ -25,6 +28,14 @@ PYAV_19 = int(av.__version__.partition(".")[0]) >= 19
 
 DAMAGED_TAGS: dict[str, Any] = {} if PYAV_19 else {"metadata_errors": "replace"}
 """For ``av.open``: tags that are not UTF-8 are read as far as they can be, as PyAV does unasked from version 19 on."""
+
+STREAM_LINE = re.compile(r"^  Stream #0:\d", re.MULTILINE)
+"""How libav's description of a file begins to tell of a stream; tags are indented further."""
+
+ANNOUNCED = ("matroska", "mov")
+"""Formats in which no stream is found late."""
+
+_logging = threading.Lock()
 
 
 def reason(error: BaseException) -> str:
@@ -77,16 +88,28 @@ def fraction(value: Any) -> Fraction | None:
     return Fraction(value.numerator, value.denominator) if value else None
 
 
-def demux(container: Any, *streams: Any, late: Callable[[], None] = lambda: None) -> Iterator[Packet[Any]]:
-    """The packets of these streams, or of all, in the file's order; a flush packet for each stream ends it.
-
-    PyAV has no place for streams that libav finds only while reading, and trips over them at the very end: ``late`` is
-    called then.
-    """
-    try:
+def demux(container: Any, *streams: Any) -> Iterator[Packet[Any]]:
+    """The packets of these streams, or of all, in the file's order; a flush packet for each stream ends it."""
+    with contextlib.suppress(IndexError):  # before version 19 PyAV trips over late streams at the very end
         yield from container.demux(*streams)
-    except IndexError:
-        late()
+
+
+def has_late_streams(container: Any) -> bool:
+    """Whether libav has found streams while reading: PyAV has no place for them, and gives nothing of them.
+
+    libav tells of them in its log alone, which is for the whole process and otherwise off: threads that write to it
+    wait for Python.  So it is not asked about files whose header tells of all streams.
+    """
+    if container.format.name.startswith(ANNOUNCED):
+        return False
+    with _logging:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.INFO)
+        try:
+            described = container.dumps_format()
+        finally:
+            av.logging.set_level(level)
+    return len(STREAM_LINE.findall(described)) > len(container.streams)
 
 
 @cache

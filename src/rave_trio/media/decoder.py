@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from rave_trio import errors
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor
-from rave_trio.media._libav import demux, fraction, reason
+from rave_trio.media._libav import demux, fraction, has_late_streams, reason
 from rave_trio.media.checksums import Ffv1Checksums
 from rave_trio.media.deinterlace import Deinterlacer, supported
 from rave_trio.media.findings import Findings
@@ -73,7 +73,7 @@ class LibavDecoder:
         self._stream: VideoStream | None = stream
         if media.video.codec == "png":
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
-        self._packets: Iterator[Packet[Any]] = demux(container, late=self._note_late_streams)
+        self._packets: Iterator[Packet[Any]] = demux(container)
         self._checksums = Ffv1Checksums() if media.video.codec == "ffv1" else None
         self._ready: deque[Frame] = deque()
         self._ended = False
@@ -119,6 +119,7 @@ class LibavDecoder:
             self._finish(errors.DemuxError(f"{self._where()}: the container is damaged: {reason(error)}"))
             return
         if packet is None:
+            self.findings.late_streams = has_late_streams(self._container)
             self._finish(None)
             return
         self._note_end(packet)
@@ -248,9 +249,6 @@ class LibavDecoder:
             assert self._first is not None
             frame.picture = Surface(self._first, native)
             self._ready.append(frame)
-
-    def _note_late_streams(self) -> None:
-        self.findings.late_streams = True
 
     @property
     def shifts(self) -> tuple[Fraction, ...]:
