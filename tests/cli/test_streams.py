@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,12 @@ RAVE = f"{sys.executable} -m rave_trio"
 
 def shell(script: str, **names: object) -> subprocess.CompletedProcess[str]:
     """Run a line of bash in which $RAVE is the command; its status is that of the command, not of what reads it."""
+    found = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
     return subprocess.run(
         ["bash", "-c", script.replace("$RAVE", RAVE)],
         capture_output=True,
         text=True,
-        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **{k: str(v) for k, v in names.items()}},
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **found, **{k: str(v) for k, v in names.items()}},
         check=False,
     )
 

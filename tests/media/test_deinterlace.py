@@ -15,6 +15,7 @@ from av.packet import Packet
 
 from rave_trio import errors
 from rave_trio.media.deinterlace import Deinterlacer, supported
+from rave_trio.media.picture import all_side_data
 
 WIDTH, HEIGHT = 96, 64
 
@@ -238,7 +239,7 @@ def with_captions(packet: Packet, number: int) -> Packet:
 
 
 def captions(frame: av.VideoFrame) -> list[bytes]:
-    return [bytes(data) for data in frame.side_data if data.type.name == "A53_CC"]
+    return [bytes(data) for data in all_side_data(frame) or () if data.type.name == "A53_CC"]
 
 
 @pytest.mark.parametrize("everything", [False, True])

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-from collections.abc import Callable, Iterator
+import re
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import av
 import av.error
+import av.logging
 from av.packet import Packet
 from av.video.format import VideoFormat
 
@@ -19,6 +23,19 @@ from rave_trio import errors
 from rave_trio.frames import PixelFormat
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+PYAV_19 = int(av.__version__.partition(".")[0]) >= 19
+
+DAMAGED_TAGS: dict[str, Any] = {} if PYAV_19 else {"metadata_errors": "replace"}
+"""For ``av.open``: tags that are not UTF-8 are read as far as they can be, as PyAV does unasked from version 19 on."""
+
+STREAM_LINE = re.compile(r"^  Stream #0:\d", re.MULTILINE)
+"""How libav's description of a file begins to tell of a stream; tags are indented further."""
+
+ANNOUNCED = ("matroska", "mov")
+"""Formats in which no stream is found late."""
+
+_logging = threading.Lock()
 
 
 def reason(error: BaseException) -> str:
@@ -63,16 +80,36 @@ def _log2(n: int) -> int:
     return n.bit_length() - 1
 
 
-def demux(container: Any, *streams: Any, late: Callable[[], None] = lambda: None) -> Iterator[Packet[Any]]:
-    """The packets of these streams, or of all, in the file's order; a flush packet for each stream ends it.
+def fraction(value: Any) -> Fraction | None:
+    """A ratio of PyAV's, None if it is not set.
 
-    PyAV has no place for streams that libav finds only while reading, and trips over them at the very end: ``late`` is
-    called then.
+    From version 19 on they are of a kind of its own, which rounds to 32 bits and is 0 or without bounds where not set.
     """
-    try:
+    return Fraction(value.numerator, value.denominator) if value else None
+
+
+def demux(container: Any, *streams: Any) -> Iterator[Packet[Any]]:
+    """The packets of these streams, or of all, in the file's order; a flush packet for each stream ends it."""
+    with contextlib.suppress(IndexError):  # before version 19 PyAV trips over late streams at the very end
         yield from container.demux(*streams)
-    except IndexError:
-        late()
+
+
+def has_late_streams(container: Any) -> bool:
+    """Whether libav has found streams while reading: PyAV has no place for them, and gives nothing of them.
+
+    libav tells of them in its log alone, which is for the whole process and otherwise off: threads that write to it
+    wait for Python.  So it is not asked about files whose header tells of all streams.
+    """
+    if container.format.name.startswith(ANNOUNCED):
+        return False
+    with _logging:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.INFO)
+        try:
+            described = container.dumps_format()
+        finally:
+            av.logging.set_level(level)
+    return len(STREAM_LINE.findall(described)) > len(container.streams)
 
 
 @cache

@@ -12,6 +12,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from rave_trio.media._libav import fraction
 from rave_trio.media.containers import Container
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _has_no_gaps(container: Container) -> bool:
 
 
 def _base(chapter: Chapter) -> Fraction:
-    return chapter["time_base"] or Fraction(1)
+    return fraction(chapter["time_base"]) or Fraction(1)
 
 
 def _start(chapter: Chapter) -> Fraction:

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from rave_trio import errors
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor
-from rave_trio.media._libav import demux, reason
+from rave_trio.media._libav import demux, has_late_streams, reason
 from rave_trio.media.deinterlace import Deinterlacer, supported
 from rave_trio.media.engine import CannotDecode, Engine, Picture
 from rave_trio.media.findings import Findings
@@ -69,7 +69,7 @@ class VideoDecoder:
         except BaseException:
             container.close()
             raise
-        self._packets: Iterator[Packet[Any]] = demux(container, late=self._note_late_streams)
+        self._packets: Iterator[Packet[Any]] = demux(container)
         self._pictures: Iterator[Picture] = iter(())
         self._ready: deque[Frame] = deque()
         self._ended = False
@@ -130,6 +130,7 @@ class VideoDecoder:
             self._finish(errors.DemuxError(f"{self._where()}: the container is damaged: {reason(error)}"))
             return
         if packet is None:
+            self.findings.late_streams = has_late_streams(self._container)
             self._finish(None)
             return
         self._note_end(packet)
@@ -259,9 +260,6 @@ class VideoDecoder:
             assert self._first is not None
             frame.picture = Surface(self._first, native)
             self._ready.append(frame)
-
-    def _note_late_streams(self) -> None:
-        self.findings.late_streams = True
 
     @property
     def shifts(self) -> tuple[Fraction, ...]:

@@ -13,7 +13,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 
 from rave_trio import errors
-from rave_trio.media._libav import reason
+from rave_trio.media._libav import fraction, reason
 
 Envelope = TypeVar("Envelope")
 
@@ -113,7 +113,7 @@ class _Tags:
 
     @classmethod
     def of(cls, native: VideoFrame) -> _Tags:
-        return cls(native.pts, native.duration, native.time_base, native.colorspace, native.color_range)
+        return cls(native.pts, native.duration, fraction(native.time_base), native.colorspace, native.color_range)
 
     def put_on(self, picture: VideoFrame) -> None:
         picture.pts, picture.duration = self.pts, self.duration

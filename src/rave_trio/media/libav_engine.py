@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from rave_trio.frames import SurfaceDescriptor
-from rave_trio.media._libav import reason
+from rave_trio.media._libav import fraction, reason
 from rave_trio.media.checksums import Ffv1Checksums
 from rave_trio.media.engine import CannotDecode, Picture
 from rave_trio.media.picture import captions_of, surface_of
@@ -43,7 +43,7 @@ class LibavEngine:
             return
         except av.error.FFmpegError as error:
             raise CannotDecode(reason(error)) from error
-        sent.aspect = self._stream.codec_context.sample_aspect_ratio or Fraction(1)
+        sent.aspect = fraction(self._stream.codec_context.sample_aspect_ratio) or Fraction(1)
         for native in decoded:
             yield self._picture(native)
 

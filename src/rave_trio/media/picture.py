@@ -35,16 +35,22 @@ DisplayMatrix = tuple[int, ...]
 UPRIGHT: DisplayMatrix = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 
 UNCARRIED = {
-    Type.DYNAMIC_HDR_PLUS: "HDR10+ dynamic metadata",
-    Type.DYNAMIC_HDR_VIVID: "HDR Vivid dynamic metadata",
-    Type.DOVI_METADATA: "Dolby Vision metadata",
-    Type.DOVI_RPU_BUFFER: "Dolby Vision metadata",
-    Type.STEREO3D: "stereo 3D packing",
-    Type.SPHERICAL: "a spherical projection",
-    Type.ICC_PROFILE: "an ICC profile",
-    Type.FILM_GRAIN_PARAMS: "film grain parameters (the grain itself is decoded)",
+    "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid dynamic metadata",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "DOVI_RPU_BUFFER": "Dolby Vision metadata",
+    "STEREO3D": "stereo 3D packing",
+    "THREE_D_REFERENCE_DISPLAYS": "3D reference displays",
+    "VIEW_ID": "further views of multiview video",
+    "SPHERICAL": "a spherical projection",
+    "ICC_PROFILE": "an ICC profile",
+    "EXIF": "EXIF data",
+    "LCEVC": "an LCEVC enhancement",
+    "FILM_GRAIN_PARAMS": "film grain parameters (the grain itself is decoded)",
 }
-"""Side data that no encoder here can be given."""
+"""Side data that no encoder here can be given, by PyAV's names, of which each version knows more."""
+
+NAMELESS = "side data of a kind that cannot be read"
 
 
 def first_picture(container: Any, stream: VideoStream) -> VideoFrame | None:
@@ -121,22 +127,30 @@ def captions_of(frame: VideoFrame) -> VideoFrame | None:
 
 def uncarried(frame: VideoFrame) -> list[str]:
     """What the frame says that will not be in the output, in words."""
-    found = _all_side_data(frame)
+    found = all_side_data(frame)
     if found is None:
-        return ["side data of a kind that cannot be read"]
-    present = {data.type for data in found}
-    return list(dict.fromkeys(words for kind, words in UNCARRIED.items() if kind in present))
+        return [NAMELESS]
+    present = {data.type.name for data in found}
+    said = [words for kind, words in UNCARRIED.items() if kind in present]
+    if any(name.startswith("UNKNOWN_") for name in present):
+        said.append(NAMELESS)
+    return list(dict.fromkeys(said))
 
 
 def side_data(frame: VideoFrame, kind: Type) -> bytes:
     """The raw bytes of one kind of side data, empty if there is none."""
-    return next((bytes(data) for data in _all_side_data(frame) or () if data.type is kind), b"")
+    return next((bytes(data) for data in all_side_data(frame) or () if data.type is kind), b"")
 
 
-def _all_side_data(frame: VideoFrame) -> list[Any] | None:
-    """None where libav gives a kind that PyAV has no name for, as EXIF: it then shows nothing at all."""
+def all_side_data(frame: VideoFrame) -> list[Any] | None:
+    """All pieces of it; None where PyAV (before version 19) shows none, as libav gives a kind that it cannot name."""
     try:
         container: Any = frame.side_data
-        return [container[index] for index in range(len(container))]
     except ValueError:
         return None
+    found: list[Any] = []
+    while True:  # its length and its iterator give kinds or pieces, by version
+        try:
+            found.append(container[len(found)])
+        except IndexError:
+            return found

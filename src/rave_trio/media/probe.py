@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from rave_trio import errors
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.media import picture
-from rave_trio.media._libav import describe_format, reason
+from rave_trio.media._libav import DAMAGED_TAGS, describe_format, fraction, reason
 from rave_trio.media.extent import is_cut_short
 from rave_trio.media.hdr import HdrMetadata
 from rave_trio.media.hdr import read as read_hdr
@@ -155,13 +155,6 @@ def check_readable(path: Path) -> None:
         raise errors.InputEmpty(f"{path} is empty")
 
 
-PYAV_19 = 19
-DAMAGED_TAGS: dict[str, Any] = (
-    {} if int(av.__version__.partition(".")[0]) >= PYAV_19 else {"metadata_errors": "replace"}
-)
-"""Tags that are not UTF-8 are read as far as they can be; PyAV does so unasked from version 19 on."""
-
-
 def open_input(path: Path, frame_rate: Fraction | None = None) -> av.container.InputContainer:
     """Open a file, or an image sequence of ``frame_rate``, for demuxing; or raise the InputError that says why not.
 
@@ -179,13 +172,13 @@ def open_input(path: Path, frame_rate: Fraction | None = None) -> av.container.I
         name, demuxer, how = str(path.absolute()), None, FAR_SIGHTED
     try:
         container: av.container.InputContainer = av.open(name, "r", format=demuxer, options=how, **DAMAGED_TAGS)
-        return container
     except PermissionError as error:
         raise errors.InputUnreadable(f"{path} may not be read") from error
     except (av.error.FFmpegError, OSError) as error:
         if sequence is not None:
             raise errors.InputNotMedia(f"{path} does not name pictures that can be read: {reason(error)}") from error
         raise _unusable(path, f"is not a media file that can be read: {reason(error)}") from error
+    return container
 
 
 def _unusable(path: Path, why: str) -> errors.InputError:
@@ -209,6 +202,7 @@ def probe(path: Path, *, video_stream: int | None = None, frame_rate: Fraction |
             "a frame rate can only be given to an image sequence", remedy="leave out --frame-rate: a video has its own"
         )
     numbers = sequence.numbers() if sequence else []
+    files = [sequence.path(number) for number in numbers] if sequence else [path]
     with open_input(path, frame_rate) as container:
         chapters = tuple(container.chapters())
         streams = tuple(_stream_info(stream, container.format.name) for stream in container.streams)
@@ -217,7 +211,7 @@ def probe(path: Path, *, video_stream: int | None = None, frame_rate: Fraction |
         return MediaInfo(
             path=path,
             format=container.format.name,
-            size=sum(sequence.path(n).stat().st_size for n in numbers) if sequence else container.size,
+            size=sum(file.stat().st_size for file in files),
             duration=duration,
             streams=streams,
             video=_video_info(path, container, chosen, duration, len(numbers) or None),
@@ -261,7 +255,7 @@ def _stream_info(stream: Any, container: str) -> StreamInfo:
         index=stream.index,
         kind=_kind(stream, container),
         codec=context.codec.canonical_name if context is not None else named or "unknown",
-        time_base=stream.time_base,
+        time_base=fraction(stream.time_base),
         language=None if language == "und" else language,
         title=stream_title(stream.metadata),
         detail=detail,
@@ -305,30 +299,32 @@ def _video_info(
         raise errors.InputFormatUnsupported(f"{path} has video of a kind that cannot be decoded here")
     if not context.width or not context.height or not context.pix_fmt:
         raise _unusable(path, "has a video stream that says neither its size nor its pixel format")
-    if stream.time_base is None:
+    time_base = fraction(stream.time_base)
+    if time_base is None:
         raise _unusable(path, "has a video stream without a time base")
-    rate = stream.average_rate or stream.guessed_rate or FALLBACK_RATE
+    rate = fraction(stream.average_rate) or fraction(stream.guessed_rate) or FALLBACK_RATE
     frames = frames or stream.frames or None
     duration = _own_duration(stream) or duration
     if frames is None and duration is not None:
         frames = max(1, round(duration * rate))
     location = picture.chroma_location_of(stream)
+    aspect = fraction(stream.sample_aspect_ratio)
     surface = SurfaceDescriptor(
         width=context.width,
         height=context.height,
         pixel_format=describe_format(context.pix_fmt),
         color=picture.color_of(context, location),
-        sample_aspect_ratio=stream.sample_aspect_ratio or None,
+        sample_aspect_ratio=aspect,
     )
     flagged = context.field_order not in PROGRESSIVE
     start = stream.start_time or 0
     found = picture.first_picture(container, stream)
-    known = VideoInfo(stream.index, context.codec.canonical_name, surface, stream.time_base, rate, frames, start)
+    known = VideoInfo(stream.index, context.codec.canonical_name, surface, time_base, rate, frames, start)
     if found is None:
         return attrs.evolve(known, interlaced=flagged)
     return attrs.evolve(
         known,
-        surface=picture.surface_of(found, location, stream.sample_aspect_ratio or None),
+        surface=picture.surface_of(found, location, aspect),
         display_matrix=picture.display_matrix_of(found),
         hdr=read_hdr(found),
         interlaced=flagged or found.interlaced_frame,

@@ -18,7 +18,7 @@ from av.packet import Packet
 from rave_trio import errors
 from rave_trio.media import chapters
 from rave_trio.media._disk import sync
-from rave_trio.media._libav import demux, writing
+from rave_trio.media._libav import demux, fraction, writing
 from rave_trio.media.carriage import Carriage, Fate, add_copy
 from rave_trio.media.containers import Container, container_of
 from rave_trio.media.parts import Part
@@ -395,7 +395,7 @@ class _Copy:
         assert packet.dts is not None
         if self._last is not None:
             # In steps of the output's time base: two packets must not come to lie on the same tick of it.
-            least = math.ceil((self._stream.time_base or 0) / packet.time_base) if self._strict else 0
+            least = math.ceil((fraction(self._stream.time_base) or 0) / packet.time_base) if self._strict else 0
             packet.dts = max(packet.dts, self._last + least)
             self._distance = packet.dts - self._last
         if packet.pts is not None:

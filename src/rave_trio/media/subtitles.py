@@ -17,7 +17,7 @@ from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
 from rave_trio import errors
-from rave_trio.media._libav import reason
+from rave_trio.media._libav import fraction, reason
 
 _TO_MOV_TEXT = dict.fromkeys(("subrip", "srt", "ass", "ssa", "text", "webvtt"), "mov_text")
 
@@ -96,7 +96,7 @@ class SubtitleConverter:
         self._decoder = source_stream.codec_context
         self._source_codec = self._decoder.codec.canonical_name
         self._where = f"subtitle stream #{source_stream.index}"
-        self._time_base = source_stream.time_base or Fraction(1, 1000)
+        self._time_base = fraction(source_stream.time_base) or Fraction(1, 1000)
         self._timeline = _Timeline(round(LAST_CUE / self._time_base)) if codec == "mov_text" else None
         self._markup = codec == "webvtt"
         self._decoder.open(strict=False)

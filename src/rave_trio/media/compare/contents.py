@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import av.error
 
-from rave_trio.media._libav import reason
+from rave_trio.media._libav import demux, has_late_streams, reason
 from rave_trio.media.compare.measures import Sum, sum_of
 from rave_trio.media.compare.tracks import Track
 from rave_trio.media.compare.video import Frames
@@ -34,7 +34,7 @@ class Contents:
 
 def read(media: MediaInfo) -> Contents:
     """Read all of a file.  Blocking, for as long as decoding its video takes.  Damage does not raise."""
-    damage, late_streams = [], False
+    damage = []
     with media.open() as container:
         frames = Frames(container.streams[media.video.index], media.video)
         tracks: dict[int, Track] = {}
@@ -52,14 +52,13 @@ def read(media: MediaInfo) -> Contents:
         takers = {index: track.take for index, track in tracks.items()} | {i: cover.add for i, cover in covers.items()}
         takers[media.video.index] = frames.take
         try:
-            for packet in container.demux():
+            for packet in demux(container):
                 take = takers.get(packet.stream.index)
                 if take is not None and (packet.size or packet.dts is not None):
                     take(packet)
         except av.error.FFmpegError as error:
             damage.append(f"the container is damaged after {frames.where()}: {reason(error)}")
-        except IndexError:  # PyAV has no place for streams that libav finds while reading, and trips at the very end
-            late_streams = True
+        late_streams = has_late_streams(container)
         frames.take(None)
         chapters = tuple(container.chapters())
     sequence = ImageSequence.of(media.path)

@@ -53,7 +53,7 @@ class Track:
         context = None if info.codec in ("mov_text", *MPEG_AUDIO) else stream.codec_context
         self.extradata: bytes | None = None if context is None else context.extradata
         self.content, self.settled = Sum(), Sum()
-        self.times, self.ends = (Times(stream.time_base or Fraction(1, 1000)) for _ in range(2))
+        self.times, self.ends = (Times(info.time_base or Fraction(1, 1000)) for _ in range(2))
         self.texts: list[str] | None = [] if info.codec in TEXT_SUBTITLES else None
         self.starts = array("q")
         self.priming = 0
