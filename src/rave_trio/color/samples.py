@@ -73,6 +73,14 @@ def alpha_of(frame: VideoFrame, layout: Layout, surface: SurfaceDescriptor) -> S
     return _samples_of(frame, layout, layout.alpha, surface.width, surface.height)
 
 
+def blank(target: SurfaceDescriptor) -> VideoFrame:
+    """A frame of that size and format, with its colour tags; its contents are undefined."""
+    frame = VideoFrame(target.width, target.height, target.pixel_format.name)
+    frame.colorspace, frame.color_range = target.color.matrix, target.color.range
+    frame.color_primaries, frame.color_trc = target.color.primaries, target.color.transfer
+    return frame
+
+
 def clear(frame: VideoFrame) -> None:
     """Set every byte of every plane to zero."""
     for plane in frame.planes:

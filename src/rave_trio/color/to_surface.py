@@ -13,7 +13,7 @@ from rave_trio.color.chroma import Downsampler, grids_of
 from rave_trio.color.layout import Component, layout_of
 from rave_trio.color.levels import Levels, chroma_levels, levels_of, range_of
 from rave_trio.color.matrix import BLUE, GREEN, RED, holds_gbr, matrix_of
-from rave_trio.color.samples import Floats, Samples, alpha_of, clear, colours_of
+from rave_trio.color.samples import Floats, Samples, alpha_of, blank, clear, colours_of
 from rave_trio.color.strips import strip_lines, strips
 from rave_trio.frames import ColorRange, Frame, Surface, SurfaceDescriptor
 
@@ -49,7 +49,7 @@ class TensorToSurface:
         target, tensor = self._target, frame.tensor
         if tensor.shape[1:] != (target.height, target.width) or tensor.shape[0] not in (1, 3):
             raise ValueError(f"a tensor of shape {tensor.shape} is no {target.width}x{target.height} picture")
-        native = VideoFrame(target.width, target.height, self._layout.name)
+        native = blank(target)
         if self._layout.padded:
             clear(native)
         colours = colours_of(native, self._layout, target)
@@ -58,8 +58,6 @@ class TensorToSurface:
             for start, stop in strips(target.height, self._lines):
                 self._colours.strip(rgb, start, stop, colours)
         self._make_opaque(native)
-        native.colorspace, native.color_range = target.color.matrix, target.color.range
-        native.color_primaries, native.color_trc = target.color.primaries, target.color.transfer
         return frame.become(Surface(target, native))
 
     def _make_opaque(self, native: VideoFrame) -> None:
