@@ -38,10 +38,10 @@ HOMES = {
     "onnxruntime": {"inference"},
     "cuda": {"color", "devices"},
     "pynvml": {"devices"},
-    "PyNvVideoCodec": {"devices"},
+    "PyNvVideoCodec": {"devices", "media"},
     "tensorrt": {"inference"},
     "tensorrt_rtx": {"inference"},
-    "av": {"media", "color"},
+    "av": {"media", "color", "testing"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "trio": {"pipeline", "job", "cli"},
@@ -56,7 +56,7 @@ MODULES_FOR = {
     "tensorrt_rtx": {"tensorrt_library.py"},
     "cuda": {"cuda.py", "cuda_memory.py", "driver.py", "copies.py", "_cuda_probe.py", "compiler.py", "launcher.py"},
     "pynvml": {"nvml.py"},
-    "PyNvVideoCodec": {"_codec_probe.py"},
+    "PyNvVideoCodec": {"_codec_probe.py", "nvenc_library.py"},
 }
 
 MODULES = sorted(SOURCE.rglob("*.py"))
