@@ -41,11 +41,11 @@ HOMES = {
     "PyNvVideoCodec": {"devices", "media"},
     "tensorrt": {"inference"},
     "tensorrt_rtx": {"inference"},
-    "av": {"media", "color", "testing"},
+    "av": {"media", "color", "testing", "audit"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "trio": {"pipeline", "job", "cli"},
-    "numpy": {"frames", "memory", "devices", "color", "inference", "estimate", "testing"},
+    "numpy": {"frames", "memory", "devices", "color", "inference", "estimate", "testing", "audit"},
 }
 
 MODULES_FOR = {
