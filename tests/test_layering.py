@@ -45,7 +45,7 @@ HOMES = {
     "PyNvVideoCodec": {"devices", "media"},
     "tensorrt": {"inference"},
     "tensorrt_rtx": {"inference"},
-    "av": {"media", "color"},
+    "av": {"media", "color", "testing", "audit"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "trio": {"pipeline", "job", "gpu", "cli"},
@@ -59,6 +59,7 @@ HOMES = {
         "assembly",
         "gpu",
         "testing",
+        "audit",
     },
 }
 
@@ -70,7 +71,7 @@ MODULES_FOR = {
     "tensorrt_rtx": {"tensorrt_library.py"},
     "cuda": {"cuda.py", "cuda_memory.py", "driver.py", "copies.py", "_cuda_probe.py", "compiler.py", "launcher.py"},
     "pynvml": {"nvml.py"},
-    "PyNvVideoCodec": {"_codec_probe.py", "nvdec.py"},
+    "PyNvVideoCodec": {"_codec_probe.py", "nvdec.py", "nvenc_library.py"},
 }
 
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -39,7 +39,7 @@ from rave_trio.media.encoders import (
     encoder_options,
     named_format,
 )
-from rave_trio.media.hdr import encoder_params
+from rave_trio.media.hdr import is_held_by
 from rave_trio.media.probe import MediaInfo, probe
 from rave_trio.media.sequence import ImageSequence
 from rave_trio.media.tags import lost_file_tags, lost_tags
@@ -404,7 +404,7 @@ def _hdr_notes(media: MediaInfo, encoder: EncoderSettings, model: ModelMetadata)
     if transfer:
         trained = f"{model.name} was" if model.name in catalogue() else "most models were"
         notes.append(f"the video is HDR ({transfer}) and {trained} trained on SDR: look at the result")
-    if media.video.hdr is not None and not encoder_params(encoder.encoder, media.video.hdr):
+    if media.video.hdr is not None and not is_held_by(encoder.encoder, media.video.hdr):
         notes.append(f"{encoder.encoder} cannot hold the mastering display and light level metadata")
     return notes
 

@@ -15,7 +15,7 @@ from av.container import OutputContainer
 
 from rave_trio import errors
 from rave_trio.media.containers import CONTAINERS, IMAGES, Container
-from rave_trio.media.encoders import ENCODERS, EncoderSettings, add_encoded_stream
+from rave_trio.media.encoders import ENCODERS, EncoderSettings, add_encoded_stream, on_cpu
 from rave_trio.media.probe import MediaInfo, StreamInfo
 from rave_trio.media.subtitles import converted_codec, lossy
 
@@ -151,7 +151,7 @@ def _check_together(
 def _takes(muxer: str, settings: EncoderSettings, copies: Sequence[Any]) -> bool:
     trial = av.open(io.BytesIO(), "w", format=muxer)
     try:
-        add_encoded_stream(trial, settings)
+        add_encoded_stream(trial, on_cpu(settings))
         for stream in copies:
             add_copy(trial, stream)
         trial.start_encoding()

@@ -1,4 +1,4 @@
-"""The software encoders on offer: their options, their formats, and what each container takes."""
+"""The encoders on offer: their options, their formats, and what each container takes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ X26X_PRESETS = (
 class EncoderSpec:
     """One encoder: the codec it makes, the CRF and presets it knows, options that always apply.
 
-    ``sitings`` are the chroma locations that its stream can state.
+    ``sitings`` are the chroma locations that its stream can state.  ``software`` is set for encoders of a GPU: the one
+    that makes the same codec on the CPU; ``formats`` are then the pixel formats that it takes, by libav's names.
     """
 
     name: str
@@ -47,6 +48,8 @@ class EncoderSpec:
     default_preset: str | None = None
     fixed: tuple[tuple[str, str], ...] = ()
     sitings: frozenset[ChromaLocation] = frozenset(ChromaLocation)
+    software: str | None = None
+    formats: tuple[str, ...] = ()
 
 
 AV1_SITINGS = frozenset({ChromaLocation.LEFT, ChromaLocation.TOP_LEFT})
@@ -62,6 +65,37 @@ ENCODERS = {
         EncoderSpec("libsvtav1", "av1", 22, 63, tuple(str(n) for n in range(14)), "6", sitings=AV1_SITINGS),
         EncoderSpec("ffv1", "ffv1", fixed=(("level", "3"), ("slicecrc", "1"))),
         EncoderSpec("png", "png", sitings=frozenset()),
+        EncoderSpec(
+            "h264_nvenc",
+            "h264",
+            17,
+            51,
+            X26X_PRESETS,
+            "medium",
+            software="libx264",
+            formats=("nv12", "p010le", "nv16", "p210le", "yuv444p"),
+        ),
+        EncoderSpec(
+            "hevc_nvenc",
+            "hevc",
+            19,
+            51,
+            X26X_PRESETS,
+            "medium",
+            software="libx265",
+            formats=("nv12", "p010le", "nv16", "p210le", "yuv444p", "yuv444p10msble"),
+        ),
+        EncoderSpec(
+            "av1_nvenc",
+            "av1",
+            22,
+            63,
+            X26X_PRESETS,
+            "medium",
+            sitings=AV1_SITINGS,
+            software="libsvtav1",
+            formats=("nv12", "p010le"),
+        ),
     )
 }
 
@@ -132,6 +166,8 @@ def encoder_options(spec: EncoderSpec, crf: int | None, preset: str | None) -> t
 @cache
 def encoder_formats(name: str) -> tuple[PixelFormat, ...]:
     """Pixel formats that the encoder takes, in its own order."""
+    if name in ENCODERS and ENCODERS[name].formats:
+        return tuple(describe_format(known) for known in ENCODERS[name].formats)
     formats = av.Codec(name, "w").video_formats or []
     return tuple(describe_format(f.name) for f in formats)
 
@@ -171,8 +207,16 @@ def choose_format(encoder: str, source: PixelFormat) -> PixelFormat:
 
 
 def check_encoder(settings: EncoderSettings) -> None:
-    """Open the encoder as the run will; raises OutputSizeUnsupported or EncodeError if it refuses."""
-    surface = settings.surface
+    """Open the encoder as the run will; raises OutputSizeUnsupported or EncodeError if it refuses.
+
+    Only for encoders of the CPU: what a GPU refuses is said by :func:`rave_trio.media.nvenc_settings.nvenc_refusal`.
+    """
+    surface, software = settings.surface, ENCODERS[settings.encoder].software
+    if software is not None:
+        raise errors.EncodeError(
+            f"{settings.encoder} encodes on an NVIDIA GPU, and this run is on the CPU",
+            remedy=f"use --codec {software}",
+        )
     try:
         _open(settings)
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -218,6 +262,16 @@ def add_encoded_stream(container: OutputContainer, settings: EncoderSettings) ->
     assert isinstance(stream, VideoStream)
     configure(stream.codec_context, settings)
     return stream
+
+
+def on_cpu(settings: EncoderSettings) -> EncoderSettings:
+    """Settings of an encoder on the CPU that makes the same codec, for trials and where the GPU's is missing."""
+    spec = ENCODERS[settings.encoder]
+    if spec.software is None:
+        return settings
+    surface = attrs.evolve(settings.surface, pixel_format=choose_format(spec.software, settings.surface.pixel_format))
+    options = encoder_options(ENCODERS[spec.software], None, None)
+    return attrs.evolve(settings, encoder=spec.software, options=options, surface=surface)
 
 
 def configure(context: av.VideoCodecContext, settings: EncoderSettings) -> None:

@@ -81,6 +81,13 @@ def encoder_params(encoder: str, hdr: HdrMetadata) -> dict[str, str]:
     return {}
 
 
+def is_held_by(encoder: str, hdr: HdrMetadata) -> bool:
+    """Whether what ``encoder`` makes can hold ``hdr``, or some of it."""
+    if encoder.endswith("_nvenc"):  # written into the bitstream behind it, see rave_trio.media.hdr_messages
+        return encoder != "av1_nvenc" or hdr.light is not None or _obu_display(hdr) is not None
+    return bool(encoder_params(encoder, hdr))
+
+
 def _mastering_display(raw: bytes) -> MasteringDisplay | None:
     *numbers, colours_known, _ = MASTERING_DISPLAY.unpack_from(raw)
     values = [Fraction(n, d) if d else Fraction(0) for n, d in zip(numbers[::2], numbers[1::2], strict=True)]

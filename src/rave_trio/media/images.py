@@ -29,7 +29,6 @@ class ImageEncoder:
     def __init__(self, folder: Path, settings: EncoderSettings) -> None:
         self._folder = folder
         self._times = FrameTimes(settings)
-        self._part: Part | None = None
         self.packets = 0
         """Files written so far; after :meth:`finish`, one for each frame."""
         with writing(folder, MuxError):
@@ -46,15 +45,12 @@ class ImageEncoder:
     @property
     def part(self) -> Part:
         """The finished part; only after :meth:`finish`.  Its path is the folder."""
-        if self._part is None:
-            raise ValueError("the part is not finished")
-        return self._part
+        return self._times.finished
 
     def finish(self) -> Part:
         """Flush the encoder and hand over the part."""
         self._encode(None)
-        self._part = self._times.part(self._folder)
-        return self._part
+        return self._times.finish(self._folder)
 
     def close(self) -> None:
         """Let go of the codec.  Idempotent."""

@@ -59,23 +59,87 @@ class Part:
 
 
 class FrameTimes:
-    """The true times of frames whose encoder only counts them."""
+    """The true times of frames whose encoder only counts them, and the part that comes of them."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         self.pts = array("q")
         self.durations = array("q")
         self._settings = settings
+        self._part: Part | None = None
+
+    def note(self, frame: Frame) -> int:
+        """Note the next frame's time; returns its number."""
+        self.pts.append(frame.pts)
+        self.durations.append(frame.duration)
+        return len(self.pts) - 1
 
     def take(self, frame: Frame, native: VideoFrame) -> VideoFrame:
         """Note the next frame's time; its picture gets its number instead."""
-        native.pts, native.time_base = len(self.pts), 1 / self._settings.rate
-        self.pts.append(frame.pts)
-        self.durations.append(frame.duration)
+        native.pts, native.time_base = self.note(frame), 1 / self._settings.rate
         return native
 
-    def part(self, path: Path, reorder_delay: int = 0) -> Part:
-        """The part of all frames taken so far."""
-        return Part(path, self._settings.time_base, self.pts, self.durations, reorder_delay)
+    def finish(self, path: Path, reorder_delay: int = 0) -> Part:
+        """The part of all frames noted."""
+        self._part = Part(path, self._settings.time_base, self.pts, self.durations, reorder_delay)
+        return self._part
+
+    @property
+    def finished(self) -> Part:
+        """The same again; only after :meth:`finish`."""
+        if self._part is None:
+            raise ValueError("the part is not finished")
+        return self._part
+
+
+class PartFile:
+    """The file of a part: one stream, whose packets come in decoding order with frame indices as their pts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.packets = 0
+        """How many were written so far."""
+        self.reorder_delay = 0
+        """By how many of them decoding order has run ahead of display order."""
+        self._stream: VideoStream | None = None
+        with writing(path, MuxError):
+            container = av.open(path, "w", format="matroska", container_options=AT_ONCE)
+        self._container: OutputContainer | None = container
+
+    @property
+    def container(self) -> OutputContainer:
+        """Where the stream is added, before the first packet."""
+        assert self._container is not None
+        return self._container
+
+    def take(self, stream: VideoStream) -> VideoStream:
+        """Say which stream of the container the packets belong to."""
+        self._stream = stream
+        return stream
+
+    def write(self, packet: Packet[Any]) -> None:
+        """Write one packet; what it says of decode time, duration and time base is replaced."""
+        assert packet.pts is not None
+        assert self._stream is not None
+        self.reorder_delay = max(self.reorder_delay, self.packets - packet.pts)
+        packet.stream = self._stream
+        packet.dts = self.packets - DEEPEST_REORDER
+        packet.duration = 1
+        packet.time_base = INDEX_TIME_BASE
+        self.packets += 1
+        with writing(self.path, MuxError):
+            self.container.mux_one(packet)
+
+    def finish(self) -> None:
+        """Write what a container has at its end."""
+        with writing(self.path, MuxError):
+            self.container.close()
+
+    def close(self) -> None:
+        """Let go of the file.  Idempotent and silent."""
+        container, self._container, self._stream = self._container, None, None
+        if container is not None:
+            with contextlib.suppress(Exception):
+                container.close()
 
 
 class PartsFolder:
@@ -105,15 +169,10 @@ class PartEncoder:
     def __init__(self, path: Path, settings: EncoderSettings) -> None:
         self.path = path
         self._times = FrameTimes(settings)
-        self._written = 0
-        self._delay = 0
-        self._part: Part | None = None
         self._stream: VideoStream | None = None
-        with writing(path, MuxError):
-            container = av.open(path, "w", format="matroska", container_options=AT_ONCE)
-        self._container: OutputContainer | None = container
+        self._file = PartFile(path)
         try:
-            self._stream = add_encoded_stream(container, settings)
+            self._stream = self._file.take(add_encoded_stream(self._file.container, settings))
         except BaseException:
             self.close()
             raise
@@ -121,53 +180,34 @@ class PartEncoder:
     @property
     def packets(self) -> int:
         """Packets written so far; after :meth:`finish`, one for each frame."""
-        return self._written
+        return self._file.packets
 
     def write(self, frame: Frame) -> None:
         """Encode one frame; its surface must have the settings' size and format.  The frame stays the caller's."""
-        assert self._stream is not None
-        native = self._times.take(frame, _with_captions(frame))
-        with writing(self.path, EncodeError):
-            packets = self._stream.encode(native)
-        self._write(packets)
+        self._encode(self._times.take(frame, _with_captions(frame)))
 
     @property
     def part(self) -> Part:
         """The finished part; only after :meth:`finish`."""
-        if self._part is None:
-            raise ValueError("the part is not finished")
-        return self._part
+        return self._times.finished
 
     def finish(self) -> Part:
         """Flush the encoder, close the file and hand over the part."""
-        assert self._stream is not None
-        assert self._container is not None
-        with writing(self.path, EncodeError):
-            packets = self._stream.encode(None)
-        self._write(packets)
-        with writing(self.path, MuxError):
-            self._container.close()
-        self._part = self._times.part(self.path, self._delay)
-        return self._part
+        self._encode(None)
+        self._file.finish()
+        return self._times.finish(self.path, self._file.reorder_delay)
 
     def close(self) -> None:
         """Let go of the codec and the file.  Idempotent, and silent: whoever closes early has an error of its own."""
-        container, self._container, self._stream = self._container, None, None  # the codec's threads live as long
-        if container is not None:
-            with contextlib.suppress(Exception):
-                container.close()
+        self._stream = None  # the codec's threads live as long
+        self._file.close()
 
-    def _write(self, packets: list[Packet[Any]]) -> None:
-        assert self._container is not None
+    def _encode(self, native: VideoFrame | None) -> None:
+        assert self._stream is not None
+        with writing(self.path, EncodeError):
+            packets = self._stream.encode(native)
         for packet in packets:
-            assert packet.pts is not None
-            self._delay = max(self._delay, self._written - packet.pts)
-            packet.dts = self._written - DEEPEST_REORDER
-            packet.duration = 1
-            packet.time_base = INDEX_TIME_BASE
-            self._written += 1
-            with writing(self.path, MuxError):
-                self._container.mux_one(packet)
+            self._file.write(packet)
 
 
 def _with_captions(frame: Frame) -> VideoFrame:
