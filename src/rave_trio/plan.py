@@ -5,6 +5,7 @@ The plan is a frozen value, and the same intent, media and device give the same 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -20,7 +21,15 @@ from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
 from rave_trio.fit import Fit, Work, best_fit, fit_notes
 from rave_trio.frames import UNSPECIFIED, ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
-from rave_trio.gpu.path import GPU_ITEM_SIZES, choose_decoder, gpu_obstacle, gpu_precision
+from rave_trio.gpu.path import (
+    GPU_ITEM_SIZES,
+    Encoding,
+    check_gpu_encoder,
+    choose_decoder,
+    choose_encoder,
+    gpu_obstacle,
+    gpu_precision,
+)
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.openvino_model import Model
@@ -165,8 +174,15 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         )
     model = _find_model(options)
     encoder = _encoder_settings(options, media, container, model.metadata.scale)
-    check_encoder(encoder)
-    choice = choose(options.device, options.backend, lambda: gpu_obstacle(media, encoder, options))
+    choice = choose(options.device, options.backend, lambda: gpu_obstacle(media, encoder))
+    encoding = Encoding(encoder)
+    if options.codec is None and options.pixel_format is None:
+        make = functools.partial(_encoder_settings, options, media, container, model.metadata.scale)
+        encoding = choose_encoder(choice.gpu, encoder, make)
+    encoder = encoding.settings
+    check_gpu_encoder(choice.gpu, encoder)
+    if choice.gpu is None or ENCODERS[encoder.encoder].software is None:
+        check_encoder(encoder)
     precision = choose_precision(options.precision) if choice.gpu is None else gpu_precision(options.precision)
     decoding = choose_decoder(choice.gpu, media, options)
     carriage = plan_carriage(media, container, encoder, drop_unsupported=options.drop_unsupported)
@@ -177,7 +193,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         *_label_notes(media, carriage, container),
     ]
     notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, model.metadata)]
-    notes += [*choice.notes, *decoding.notes]
+    notes += [*choice.notes, *decoding.notes, *encoding.notes]
     costs = _costs(choice.host, choice.gpu, precision)
     work = Work(model, decoding.surface, encoder.surface, precision, costs, options.tile, options.stall_timeout)
     fit = best_fit(work, options.vram_limit)
@@ -277,9 +293,15 @@ def _find_model(options: UpscaleOptions) -> Model:
     return model
 
 
-def _encoder_settings(options: UpscaleOptions, media: MediaInfo, container: Container, scale: int) -> EncoderSettings:
+def _encoder_settings(
+    options: UpscaleOptions, media: MediaInfo, container: Container, scale: int, encoder: str | None = None
+) -> EncoderSettings:
     source = media.video.surface
-    name = options.codec or default_encoder(container, high_dynamic_range=source.color.transfer in HDR_TRANSFERS)
+    name = (
+        encoder
+        or options.codec
+        or default_encoder(container, high_dynamic_range=source.color.transfer in HDR_TRANSFERS)
+    )
     if name not in ENCODERS:
         raise errors.UsageError(f"there is no encoder {name!r}", remedy=f"use --codec {'|'.join(ENCODERS)}")
     if (name == IMAGE_ENCODER) != (container is IMAGES):

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from rave_trio.assembly import PartMaker, retreating, software_decoder, software_encoder
 from rave_trio.color.cuda import CudaSurfaceToTensor, CudaTensorToSurface
+from rave_trio.color.cuda.planes import ROW_ALIGNMENT
 from rave_trio.devices.copies import copy, copy_from_host
 from rave_trio.devices.cuda import CudaDevice
 from rave_trio.devices.interface import use
-from rave_trio.devices.nvidia import Gpu
+from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.devices.pool import device_pool
 from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.model import Geometry, arena_bytes
@@ -23,12 +24,17 @@ from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import Backend, RetreatingBackend
 from rave_trio.media.decoder import VideoDecoder
 from rave_trio.media.download import DownloadingEncoder
+from rave_trio.media.encoders import ENCODERS
 from rave_trio.media.nvdec import NvdecDecoder
+from rave_trio.media.nvenc import NvencPartEncoder
 from rave_trio.media.parts import PartsFolder
 from rave_trio.media.upload import Uploading
 from rave_trio.memory import Ledger, PoolStats, Waiting
 from rave_trio.pipeline import Converter
 from rave_trio.plan import EnginePlan
+
+DENSE = 1
+"""NVENC takes rows without a gap."""
 
 DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
 
@@ -39,9 +45,11 @@ class GpuAssembly:
     def __init__(self, plan: EnginePlan, gpu: Gpu, model: Model, ledger: Ledger, waiting: Waiting) -> None:
         assert gpu.cuda_ordinal is not None
         self._plan = plan
+        self._gpu = gpu
         self._model = model
         self._ledger = ledger
         self._dtype = DTYPES[plan.precision]
+        self._upload: Uploading | None = None
         self.device = CudaDevice(gpu.cuda_ordinal)
         self._pool = device_pool(self.device, ledger, waiting)
         self._scratch = device_pool(self.device, ledger, waiting, owner="engine scratch")
@@ -55,7 +63,8 @@ class GpuAssembly:
         convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self.device.stream(), dtype=self._dtype)
         if self._plan.decoder == "nvdec":
             return convert
-        return Uploaded(Uploading(self.device, self._pool), convert)
+        self._upload = Uploading(self.device, self._pool)
+        return Uploaded(self._upload, convert)
 
     def backend(self) -> RetreatingBackend:
         return retreating(self._plan, self._model, self.network)
@@ -104,9 +113,19 @@ class GpuAssembly:
         return Tensor(array, lease)
 
     def to_surface(self) -> Converter:
-        return CudaTensorToSurface(self._plan.encoder.surface, self._pool, self.device.stream(), dtype=self._dtype)
+        surface, stream = self._plan.encoder.surface, self.device.stream()
+        alignment = DENSE if self._by_nvenc else ROW_ALIGNMENT
+        return CudaTensorToSurface(surface, self._pool, stream, dtype=self._dtype, alignment=alignment)
+
+    @property
+    def _by_nvenc(self) -> bool:
+        return ENCODERS[self._plan.encoder.encoder].software is not None
 
     def encoder(self, parts: PartsFolder) -> PartMaker:
+        if self._by_nvenc:
+            codec, engines = ENCODERS[self._plan.encoder.encoder].codec, self._gpu.video or VideoEngines()
+            b_frames = next((each.max_b_frames or 0 for each in engines.encoders if each.codec == codec), 0)
+            return NvencPartEncoder(parts.part_path(0), self._plan.encoder, self.device, b_frames=b_frames)
         return DownloadingEncoder(software_encoder(self._plan, parts), self.device)
 
     def pool_stats(self) -> PoolStats:
@@ -114,6 +133,8 @@ class GpuAssembly:
 
     def close(self) -> None:
         """Free the pool's memory and let go of the device.  Idempotent."""
+        if self._upload is not None:
+            self._upload.close()
         self._pool.close()
         self._scratch.close()
         self.device.close()

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from rave_trio import errors
 from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.frames import SurfaceDescriptor
-from rave_trio.media.encoders import EncoderSettings
-from rave_trio.media.nvdec_formats import nvdec_refusal, nvdec_surface
+from rave_trio.media.encoders import ENCODERS, EncoderSettings
+from rave_trio.media.nvdec_formats import CONCEALED, nvdec_refusal, nvdec_surface
+from rave_trio.media.nvenc_settings import nvenc_refusal
 from rave_trio.media.probe import MediaInfo
 from rave_trio.options import UpscaleOptions
 
 GPU_ITEM_SIZES = {"fp16": 2, "fp32": 4}
 """Bytes of an element by precision."""
+
+
+@attrs.frozen
+class Encoding:
+    """Who encodes, and how."""
+
+    settings: EncoderSettings
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -36,7 +47,7 @@ def gpu_precision(asked: str) -> str:
     return precision
 
 
-def gpu_obstacle(media: MediaInfo, encoder: EncoderSettings, options: UpscaleOptions) -> str | None:
+def gpu_obstacle(media: MediaInfo, encoder: EncoderSettings) -> str | None:
     """Why the pictures of this job cannot go through a GPU, if they cannot."""
     from rave_trio.color.cuda.planes import device_layout_of
 
@@ -54,7 +65,33 @@ def choose_decoder(gpu: Gpu | None, media: MediaInfo, options: UpscaleOptions) -
         return Decoding("libav", media.video.surface)
     engines = gpu.video or VideoEngines()
     refusal = engines.notes[0] if engines.notes and not engines.decoders else None
-    refusal = refusal or nvdec_refusal(media, engines, options.deinterlace)
+    refusal = refusal or nvdec_refusal(media, engines, options.deinterlace, strict=options.strict)
     if refusal is not None:
         return Decoding("libav", media.video.surface, (f"decoded on the CPU: {refusal}",))
-    return Decoding("nvdec", nvdec_surface(media))
+    return Decoding("nvdec", nvdec_surface(media), (CONCEALED,))
+
+
+def choose_encoder(gpu: Gpu | None, settings: EncoderSettings, make: Callable[[str], EncoderSettings]) -> Encoding:
+    """Who encodes where nobody was asked for: the GPU's own encoder of the same codec where it can, else as settled.
+
+    ``make`` gives the settings for another encoder.  Where the GPU cannot, a note says why.
+    """
+    hardware = next((name for name, spec in ENCODERS.items() if spec.software == settings.encoder), None)
+    if gpu is None or hardware is None:
+        return Encoding(settings)
+    made = make(hardware)
+    refusal = _nvenc_refusal(gpu, made)
+    return Encoding(made) if refusal is None else Encoding(settings, (f"encoded on the CPU: {refusal}",))
+
+
+def check_gpu_encoder(gpu: Gpu | None, settings: EncoderSettings) -> None:
+    """Raises UsageError if an encoder of GPUs was asked for that this one has not, or not for such pictures."""
+    software = ENCODERS[settings.encoder].software
+    if software is None or gpu is None:
+        return
+    if refusal := _nvenc_refusal(gpu, settings):
+        raise errors.UsageError(f"{settings.encoder} cannot be used: {refusal}", remedy=f"use --codec {software}")
+
+
+def _nvenc_refusal(gpu: Gpu, settings: EncoderSettings) -> str | None:
+    return nvenc_refusal(ENCODERS[settings.encoder].codec, settings.surface, gpu.video or VideoEngines())

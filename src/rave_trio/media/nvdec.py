@@ -78,7 +78,9 @@ class NvdecEngine:
             self._opening = av.BitStreamFilterContext(f"{codec.filter},dump_extra=freq=all", stream)
         self._device, self._pool, self._module, self._copy = device, pool, module, copy
         self._stream = device.stream()
-        self._sent: dict[int, _Sent] = {}
+        self._sent: dict[int, deque[_Sent]] = {}
+        """What waits for its picture, by the time that NVDEC was told."""
+        self._latest = 0
         self._decode_times: deque[tuple[int, int]] = deque()
         self._count = 0
         self._begun = False
@@ -96,11 +98,11 @@ class NvdecEngine:
             if packet.pts is None and packet.dts is None:  # the end, and not a frame that an encoder left out
                 yield from self._drain()
             return
-        number = self._note(packet)
+        time, sent = self._note(packet)
         for filtered in self._filtered(packet):
             if any(mark in bytes(filtered) for mark in CAPTIONS):
-                self._sent[number].captioned = True
-            yield from self._pictures(self._give(filtered.buffer_ptr, filtered.buffer_size, number))
+                sent.captioned = True
+            yield from self._pictures(self._give(filtered.buffer_ptr, filtered.buffer_size, time))
 
     def close(self) -> None:
         self._filter = self._opening = None
@@ -112,13 +114,15 @@ class NvdecEngine:
         with contextlib.suppress(LaunchError), self._device.current():
             del decoder
 
-    def _note(self, packet: Packet[Any]) -> int:
-        """Remember what NVDEC does not pass on, under a number that it does."""
+    def _note(self, packet: Packet[Any]) -> tuple[int, _Sent]:
+        """Remember what NVDEC does not pass on, under the presentation time, which it does and orders pictures by."""
         self._count += 1
-        self._sent[self._count] = _Sent(packet.pts, packet.duration, packet.is_keyframe, packet.is_discard)
+        sent = _Sent(self._count, packet.pts, packet.duration, packet.is_keyframe, packet.is_discard)
+        self._latest = self._latest + 1 if packet.pts is None else packet.pts
+        self._sent.setdefault(self._latest, deque()).append(sent)
         if packet.dts is not None:
             self._decode_times.append((self._count, packet.dts))
-        return self._count
+        return self._latest, sent
 
     def _filtered(self, packet: Packet[Any]) -> list[Packet[Any]]:
         """The packet as the parser wants it, the first key frame's with the container's headers before it."""
@@ -135,11 +139,11 @@ class NvdecEngine:
         while frames := self._give(0, 0, 0):
             yield from self._pictures(frames)
 
-    def _give(self, address: int, size: int, number: int) -> list[Any]:
+    def _give(self, address: int, size: int, time: int) -> list[Any]:
         """Hand data to the parser, and take the frames that are ready; no data means that none will follow."""
         self._stream.synchronize()  # see above: the frames of before are overwritten now
         data = self._module.PacketData()
-        data.bsl_data, data.bsl, data.pts = address, size, number
+        data.bsl_data, data.bsl, data.pts = address, size, time
         with self._device.current(), self._named_failures():
             frames: list[Any] = self._decoder.Decode(data)
             if frames:
@@ -148,16 +152,25 @@ class NvdecEngine:
 
     def _pictures(self, frames: list[Any]) -> Iterator[Picture]:
         for frame in frames:
-            number = int(frame.getPTS())
-            sent = self._sent.pop(number, None) or _Sent()
-            dts = self._decode_time(number)
+            sent = self._taken(int(frame.getPTS()))
+            dts = self._decode_time(sent.number)
             if not sent.discarded:
                 yield self._picture(frame, sent, dts)
 
+    def _taken(self, time: int) -> _Sent:
+        """What was sent with that time, the first of it."""
+        waiting = self._sent.get(time)
+        if waiting is None:
+            return _Sent(self._count)
+        sent = waiting.popleft()
+        if not waiting:
+            del self._sent[time]
+        return sent
+
     def _decode_time(self, number: int) -> int | None:
         """The earliest that no picture has had: frames leave in the order of decode times, whatever that of packets."""
-        while self._sent and (oldest := next(iter(self._sent))) < number - REORDERED:
-            del self._sent[oldest]
+        while self._sent and next(iter(self._sent.values()))[0].number < number - REORDERED:
+            del self._sent[next(iter(self._sent))]
         while self._decode_times and self._decode_times[0][0] < number - REORDERED:
             self._decode_times.popleft()
         return self._decode_times.popleft()[1] if self._decode_times else None
@@ -259,8 +272,9 @@ class NvdecDecoder(VideoDecoder):
 
 @attrs.define
 class _Sent:
-    """What a packet said that its picture does not say."""
+    """What a packet said that its picture does not say; ``number`` counts packets."""
 
+    number: int
     pts: int | None = None
     duration: int | None = None
     key_frame: bool = False
