@@ -14,6 +14,7 @@ import attrs
 from rave_trio import errors
 from rave_trio.devices import CpuDevice, detect_cpu
 from rave_trio.devices.backends import Backend, backends
+from rave_trio.devices.engines_cache import remembered_engines
 from rave_trio.devices.libraries import EXTRA, Library, installed
 from rave_trio.devices.nvidia import Gpu, Nvidia, probe_nvidia
 
@@ -65,10 +66,13 @@ def choose(device: str, backend: str, obstacle: Callable[[], str | None] = lambd
                 remedy=f"{EXTRA}, or use --device cpu",
             )
         return Choice(host, None, ON_CPU)
-    nvidia = probe_nvidia()
+    nvidia = probe_nvidia(video=False)
     try:
         gpu = _gpu(nvidia, None if found[1] is None else int(found[1]))
-        return Choice(host, gpu, _backend(backend, backends(libraries, (gpu,)), obstacle()))
+        name = _backend(backend, backends(libraries, (gpu,)), obstacle())
+        library = next(each.version for each in libraries if each.name == "PyNvVideoCodec")
+        gpu = attrs.evolve(gpu, video=remembered_engines(gpu, nvidia.driver_version, library))
+        return Choice(host, gpu, name)
     except errors.DeviceUnknown as error:
         if wanted:
             raise

@@ -144,6 +144,7 @@ class Decoder:
         self._buffers: list[np.ndarray] = []
         self._count = 0
         self._largest: tuple[int, int] | None = None
+        self._size = (0, 0)
         standin.open_decoders += 1
 
     def __del__(self) -> None:
@@ -162,6 +163,12 @@ class Decoder:
             self._buffers.append(np.empty(0, np.uint8))
         return [self._written(at, frame) for at, frame in enumerate(ready)]
 
+    def GetWidth(self) -> int:  # noqa: N802
+        return self._size[0]
+
+    def GetHeight(self) -> int:  # noqa: N802
+        return self._size[1]
+
     def WaitOnCUStream(self, handle) -> None:  # noqa: N802
         self._standin.device.must_be_current()
         self._standin.device.by_handle[handle].wait(self._stream.record())
@@ -176,7 +183,10 @@ class Decoder:
             given = Packet(packet.bsl)  # of this size it is padded, as libav's parsers want it
             given.update(ctypes.string_at(packet.bsl_data, packet.bsl))
             given.pts = packet.pts
-            return self._codec.decode(given)
+            frames = self._codec.decode(given)
+            if frames:
+                self._size = (frames[-1].width, frames[-1].height)
+            return frames
         return []
 
     def _written(self, at, frame):

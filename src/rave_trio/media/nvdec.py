@@ -83,6 +83,9 @@ class NvdecEngine:
         self._latest = 0
         self._decode_times: deque[tuple[int, int]] = deque()
         self._count = 0
+        self._size: tuple[int, int] | None = None
+        self._changed: tuple[int, tuple[int, int]] | None = None
+        """The first packet of another size than the first one's, and that size."""
         self._begun = False
         with device.current(), self._named_failures():
             self._decoder = module.CreateDecoder(
@@ -148,7 +151,17 @@ class NvdecEngine:
             frames: list[Any] = self._decoder.Decode(data)
             if frames:
                 self._decoder.WaitOnCUStream(int(self._stream.raw.handle))
+            self._note_size()
         return frames
+
+    def _note_size(self) -> None:
+        """Frames of a smaller picture do not say that it is smaller; the decoder does, once it has met its header."""
+        size = int(self._decoder.GetWidth()), int(self._decoder.GetHeight())
+        if 0 in size or self._changed is not None:
+            return
+        self._size = self._size or size
+        if size != self._size:
+            self._changed = self._count, size
 
     def _pictures(self, frames: list[Any]) -> Iterator[Picture]:
         for frame in frames:
@@ -177,6 +190,8 @@ class NvdecEngine:
 
     def _picture(self, frame: Any, sent: _Sent, dts: int | None) -> Picture:
         described = self._described(frame)
+        if self._changed is not None and sent.number >= self._changed[0]:
+            described = self._sized(*self._changed[1])
         made = Picture(sent.pts, dts, sent.duration, sent.key_frame, described, None, captions_lost=sent.captioned)
         if described == self.surface:
             self._copy_out(frame, made)

@@ -1,0 +1,57 @@
+"""What video engines a GPU has, kept on disk: asking takes seconds, and only another driver or library changes it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import attrs
+
+from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, VideoEngines, video_engines
+
+FORMAT = 1
+"""Of the files; others are not read."""
+
+
+def remembered_engines(gpu: Gpu, driver: str | None, library: str | None) -> VideoEngines:
+    """What :func:`~rave_trio.devices.nvidia.video_engines` says, asked once for each GPU, driver and PyNvVideoCodec.
+
+    ``driver`` and ``library`` are versions; None for what is not there, which is not remembered.  Blocks for seconds
+    the first time.  A cache that cannot be read or written is done without.
+    """
+    if driver is None or library is None:
+        return video_engines(gpu, library is not None)
+    name = hashlib.sha256(json.dumps([FORMAT, gpu.name, gpu.uuid, driver, library]).encode()).hexdigest()[:32]
+    path = cache_folder() / f"{name}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return _read(path)
+    found = video_engines(gpu, True)
+    if found.decoders:  # else something may have been in the way
+        with contextlib.suppress(OSError):
+            _write(path, found)
+    return found
+
+
+def cache_folder() -> Path:
+    """``rave-trio/devices`` where the user's caches are: ``XDG_CACHE_HOME``, else ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rave-trio" / "devices"
+
+
+def _read(path: Path) -> VideoEngines:
+    kept = json.loads(path.read_text())
+    return VideoEngines(
+        tuple(DecoderFormat(**each) for each in kept["decoders"]),
+        tuple(EncoderFormat(**each) for each in kept["encoders"]),
+        tuple(kept["notes"]),
+    )
+
+
+def _write(path: Path, engines: VideoEngines) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump(attrs.asdict(engines), file)
+    Path(file.name).replace(path)

@@ -1,0 +1,203 @@
+"""Which device computes a job, who decodes and who encodes, and what is said about it.
+
+NVML's answers are made up: there is no GPU where these tests run.
+"""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+import rave_trio
+from rave_trio import choice, errors
+from rave_trio.devices.libraries import Library
+from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, Nvidia, VideoEngines
+
+ALL = ("openvino", *choice.NEEDED, "PyNvVideoCodec", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx")
+DECODES = tuple(DecoderFormat(codec, "4:2:0", 8, 4096, 4096) for codec in ("h264", "hevc"))
+ENCODES = tuple(EncoderFormat(codec, ("4:2:0",), (8, 10), 8192, 8192, max_b_frames=3) for codec in ("h264", "hevc"))
+NO_NVENC = VideoEngines(DECODES, (), ("NVENC: this GPU has none",))
+BOTH = VideoEngines(DECODES, ENCODES)
+
+
+def gpu(ordinal: int, **how: object) -> Gpu:
+    found = {"compute_capability": (8, 9), "memory_total": 16 << 30, "memory_free": 15 << 30, "cuda_ordinal": ordinal}
+    return Gpu(ordinal, f"GPU number {ordinal}", **(found | how))
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Makes this machine one with these GPUs and libraries."""
+
+    def make(*gpus, libraries=ALL, problem=None, engines=NO_NVENC):
+        known = tuple(Library(name, "1.0" if name in libraries else None, f"pip install {name}") for name in ALL)
+        monkeypatch.setattr(choice, "installed", lambda: known)
+        monkeypatch.setattr(choice, "probe_nvidia", lambda video: Nvidia("580.1", "13.0", gpus, problem))
+        monkeypatch.setattr(choice, "remembered_engines", lambda *_: engines)
+
+    return make
+
+
+@pytest.fixture
+def plan(bunny, tmp_path):
+    def make(**options):
+        return rave_trio.make_plan(rave_trio.UpscaleOptions(bunny, tmp_path / "out.mkv", **options))[0]
+
+    return make
+
+
+# Devices
+
+
+def test_auto_takes_the_first_gpu(machine):
+    machine(gpu(1), gpu(0))
+    assert choice.choose("auto", "auto").gpu.cuda_ordinal == 0
+
+
+def test_a_gpu_is_taken_by_cudas_count(machine):
+    machine(gpu(0), gpu(1))
+    assert choice.choose("cuda:1", "auto").gpu.name == "GPU number 1"
+    assert choice.choose("cuda", "auto").gpu.name == "GPU number 0"
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu(machine):
+    machine(problem="there is no NVIDIA driver")
+    found = choice.choose("auto", "auto")
+    assert (found.gpu, found.backend, found.notes) == (None, "openvino", ())
+
+
+def test_auto_says_why_a_gpu_that_is_there_is_not_used(machine):
+    machine(gpu(0), libraries=set(ALL) - {"onnxruntime-gpu"})
+    found = choice.choose("auto", "auto")
+    assert found.gpu is None
+    (note,) = found.notes
+    assert "GPU number 0 is not used" in note
+    assert "onnxruntime-gpu not installed" in note
+
+
+@pytest.mark.parametrize("missing", choice.NEEDED)
+def test_a_gpu_that_was_asked_for_needs_its_libraries(machine, missing):
+    machine(gpu(0), libraries=set(ALL) - {missing})
+    with pytest.raises(errors.DeviceUnknown, match=f"cuda:0 cannot be used without {missing}"):
+        choice.choose("cuda:0", "auto")
+    assert choice.choose("auto", "auto").gpu is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "problem", "said"),
+    [
+        ((), "there is no NVIDIA driver", "no NVIDIA driver"),
+        ((gpu(0, problem="another process has it"),), None, "another process has it"),
+        ((gpu(0, cuda_ordinal=None),), None, "CUDA sees no GPU"),
+        ((gpu(0), gpu(1)), None, "no GPU cuda:7"),
+    ],
+    ids=["driver", "busy", "hidden", "count"],
+)
+def test_a_gpu_that_cannot_be_had_is_refused_with_the_reason(machine, gpus, problem, said):
+    machine(*gpus, problem=problem)
+    with pytest.raises(errors.DeviceUnknown, match=said):
+        choice.choose("cuda:7", "auto")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "mps"])
+def test_what_is_no_device_is_refused(machine, device):
+    machine(gpu(0))
+    with pytest.raises(errors.DeviceUnknown, match="there is no device"):
+        choice.choose(device, "auto")
+
+
+# Backends
+
+
+def test_tensorrt_has_to_be_asked_for(machine):
+    machine(gpu(0))
+    assert choice.choose("auto", "auto").backend == "onnxruntime"
+    assert choice.choose("auto", "tensorrt-rtx").backend == "tensorrt-rtx"
+
+
+def test_a_backend_that_the_gpu_does_not_run_is_refused(machine):
+    machine(gpu(0, compute_capability=(9, 0)))
+    with pytest.raises(errors.DeviceUnknown, match=r"7\.5, 8\.0, 8\.6, 8\.9 and 12\.x only"):
+        choice.choose("auto", "tensorrt-rtx")
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "onnxruntime"), ("cpu", "tensorrt"), ("cuda", "openvino")])
+def test_device_and_backend_must_go_together(machine, device, backend):
+    machine(gpu(0))
+    with pytest.raises(errors.UsageError):
+        choice.choose(device, backend)
+
+
+def test_openvino_means_the_cpu(machine):
+    machine(gpu(0))
+    assert choice.choose("auto", "openvino").gpu is None
+
+
+# Plans
+
+
+def test_a_plan_for_a_gpu_has_pictures_and_tensors_there(machine, plan):
+    machine(gpu(0))
+    made = plan()
+    assert (made.device.name, made.backend, made.precision) == ("GPU number 0", "onnxruntime", "fp16")
+    assert (made.decoder, made.surface.pixel_format.name) == ("nvdec", "nv12")
+    assert made.fit.memory < 15 << 30
+
+
+def test_a_chip_without_an_encoder_leaves_encoding_to_the_cpu_and_says_so(machine, plan):
+    machine(gpu(0))
+    made = plan()
+    assert made.encoder.encoder == "libx264"
+    assert any(note.startswith("encoded on the CPU: this GPU does not encode h264") for note in made.notes)
+
+
+def test_a_chip_with_an_encoder_encodes_in_the_same_codec(machine, plan):
+    machine(gpu(0), engines=BOTH)
+    made = plan()
+    assert (made.encoder.encoder, made.encoder.surface.pixel_format.name) == ("h264_nvenc", "nv12")
+    assert not any("encoded on the CPU" in note for note in made.notes)
+
+
+def test_a_software_encoder_that_was_asked_for_is_used(machine, plan):
+    machine(gpu(0), engines=BOTH)
+    assert plan(codec="libx265").encoder.encoder == "libx265"
+
+
+def test_an_encoder_that_the_chip_has_not_is_refused_by_name(machine, plan):
+    machine(gpu(0), engines=BOTH)
+    with pytest.raises(errors.UsageError, match="av1_nvenc cannot be used: this GPU does not encode av1"):
+        plan(codec="av1_nvenc")
+
+
+def test_what_the_chip_does_not_decode_is_decoded_on_the_cpu_and_said(machine, plan):
+    machine(gpu(0), engines=VideoEngines(DECODES[1:], (), ()))
+    made = plan()
+    assert (made.decoder, made.surface.pixel_format.name) == ("libav", "yuv420p")
+    assert any(note.startswith("decoded on the CPU") for note in made.notes)
+
+
+def test_pictures_that_no_gpu_holds_stay_on_the_cpu(machine, clip, tmp_path):
+    machine(gpu(0))
+    options = rave_trio.UpscaleOptions(
+        clip(frames=1, codec="ffv1", pixel_format="yuva420p"), tmp_path / "out.mkv", background="black"
+    )
+    made, _ = rave_trio.make_plan(options)
+    assert made.gpu is None
+    assert any("yuva420p is not supported on a GPU" in note for note in made.notes)
+    with pytest.raises(errors.DeviceUnknown, match="yuva420p"):
+        rave_trio.make_plan(attrs.evolve(options, device="cuda"))
+
+
+def test_a_gpu_does_not_compute_bf16(machine, plan):
+    machine(gpu(0))
+    with pytest.raises(errors.PrecisionUnsupported):
+        plan(precision="bf16")
+
+
+def test_a_gpu_of_little_memory_gets_tiles_or_is_refused_a_limit_with_the_least_that_would_do(machine, plan):
+    machine(gpu(0))
+    whole = plan(scale=4)
+    with pytest.raises(errors.OutOfMemory, match="needs at least") as caught:
+        plan(scale=4, vram_limit="64MiB")
+    assert "--vram-limit" in caught.value.remedy
+    assert plan(scale=4, vram_limit=whole.fit.memory).fit == whole.fit
