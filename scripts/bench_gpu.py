@@ -246,6 +246,7 @@ def measure(bench: Bench, rounds: int) -> None:
     size = f"{plan.surface.width}x{plan.surface.height}"
     print(f"{plan.model.name} on {plan.device.name}, {plan.backend} {plan.precision}, {size}, decoder {plan.decoder}; "
           f"{rounds} rounds in turn")  # fmt: skip
+    bench.pipeline()  # what CUDA and the libraries keep for good is there
     before = free(plan)
     print("\ndecode, convert, infer, convert, discard, beside the network alone")
     figures = in_turn(rounds, pipeline=bench.pipeline, network=lambda: bench.backend(200))

@@ -144,7 +144,6 @@ class Decoder:
         self._buffers: list[np.ndarray] = []
         self._count = 0
         self._largest: tuple[int, int] | None = None
-        self._size = (0, 0)
         standin.open_decoders += 1
 
     def __del__(self) -> None:
@@ -163,12 +162,6 @@ class Decoder:
             self._buffers.append(np.empty(0, np.uint8))
         return [self._written(at, frame) for at, frame in enumerate(ready)]
 
-    def GetWidth(self) -> int:  # noqa: N802
-        return self._size[0]
-
-    def GetHeight(self) -> int:  # noqa: N802
-        return self._size[1]
-
     def WaitOnCUStream(self, handle) -> None:  # noqa: N802
         self._standin.device.must_be_current()
         self._standin.device.by_handle[handle].wait(self._stream.record())
@@ -183,10 +176,7 @@ class Decoder:
             given = Packet(packet.bsl)  # of this size it is padded, as libav's parsers want it
             given.update(ctypes.string_at(packet.bsl_data, packet.bsl))
             given.pts = packet.pts
-            frames = self._codec.decode(given)
-            if frames:
-                self._size = (frames[-1].width, frames[-1].height)
-            return frames
+            return self._codec.decode(given)
         return []
 
     def _written(self, at, frame):
@@ -197,6 +187,8 @@ class Decoder:
                 "HandleVideoSequence : \nError code : 1\n"
                 "Error Type : Reconfigure Not supported when width/height > maxwidth/maxheight\nat NvDecoder.cpp:1\n"
             )
+        if size != self._largest:  # it goes on with surfaces of the first size, and does not say so
+            frame = padded(frame, *self._largest)
         form, planes = surface_of(frame)
         data = np.concatenate([np.ascontiguousarray(plane).view(np.uint8).reshape(-1) for plane in planes])
         if self._buffers[at].size < data.size:
@@ -229,6 +221,17 @@ class DecodedFrame:
             views.append(SimpleNamespace(__cuda_array_interface__=described | {"data": (address, False)}))
             address += int(np.prod(shape)) * step
         return views
+
+
+def padded(frame, width, height):
+    """A larger frame with this one in its corner."""
+    larger = av.VideoFrame(width, height, frame.format.name)
+    larger.pts = frame.pts
+    for source, target in zip(frame.planes, larger.planes, strict=True):
+        small = np.frombuffer(source, np.uint8).reshape(source.height, source.line_size)
+        large = np.frombuffer(target, np.uint8).reshape(target.height, target.line_size)
+        large[: len(small), : source.width] = small[:, : source.width]
+    return larger
 
 
 def surface_of(frame) -> tuple[PixelFormat, list[np.ndarray]]:

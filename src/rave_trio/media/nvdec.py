@@ -36,6 +36,7 @@ from rave_trio.media._libav import reason
 from rave_trio.media.decoder import SPLIT, VideoDecoder
 from rave_trio.media.engine import CannotDecode, Picture
 from rave_trio.media.nvdec_formats import CODECS, nvdec_format, nvdec_surface
+from rave_trio.media.nvdec_headers import headers_of, size_in
 from rave_trio.media.probe import MediaInfo
 from rave_trio.memory import SharedLease
 
@@ -82,8 +83,9 @@ class NvdecEngine:
         """What waits for its picture, by the time that NVDEC was told."""
         self._latest = 0
         self._decode_times: deque[tuple[int, int]] = deque()
+        self._codec = media.video.codec
         self._count = 0
-        self._size: tuple[int, int] | None = None
+        self._headers = b""
         self._changed: tuple[int, tuple[int, int]] | None = None
         """The first packet of another size than the first one's, and that size."""
         self._begun = False
@@ -103,6 +105,8 @@ class NvdecEngine:
             return
         time, sent = self._note(packet)
         for filtered in self._filtered(packet):
+            if filtered.is_keyframe:  # filtering has emptied the packet
+                self._note_size(bytes(filtered))
             if any(mark in bytes(filtered) for mark in CAPTIONS):
                 sent.captioned = True
             yield from self._pictures(self._give(filtered.buffer_ptr, filtered.buffer_size, time))
@@ -151,16 +155,19 @@ class NvdecEngine:
             frames: list[Any] = self._decoder.Decode(data)
             if frames:
                 self._decoder.WaitOnCUStream(int(self._stream.raw.handle))
-            self._note_size()
         return frames
 
-    def _note_size(self) -> None:
-        """Frames of a smaller picture do not say that it is smaller; the decoder does, once it has met its header."""
-        size = int(self._decoder.GetWidth()), int(self._decoder.GetHeight())
-        if 0 in size or self._changed is not None:
+    def _note_size(self, data: bytes) -> None:
+        """Look at a key frame's size, if its headers are others than before.
+
+        Where pictures become smaller NVDEC goes on with surfaces of the old size, and says nothing.
+        """
+        headers = headers_of(self._codec, data)
+        if not headers or headers == self._headers or self._changed is not None:
             return
-        self._size = self._size or size
-        if size != self._size:
+        first, self._headers = not self._headers, headers
+        size = None if first else size_in(self._codec, data)
+        if size is not None and size != (self.surface.width, self.surface.height):
             self._changed = self._count, size
 
     def _pictures(self, frames: list[Any]) -> Iterator[Picture]:
