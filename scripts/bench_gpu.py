@@ -94,18 +94,18 @@ class Bench:
         self.metrics: PipelineMetrics | None = None
 
     @contextlib.contextmanager
-    def assembled(self) -> Iterator[tuple[Assembly, Waiting]]:
+    def assembled(self) -> Iterator[tuple[Assembly, Waiting, Ledger]]:
         ledger, waiting = Ledger(), Waiting()
         assembly = assemble(self.plan, self.model, ledger, waiting)
         try:
-            yield assembly, waiting
+            yield assembly, waiting, ledger
         finally:
             assembly.close()
             assert ledger.stats().current == 0, ledger.stats()
 
     def pipeline(self, hashes: list[str] | None = None, *, encode: bool = False) -> float:
         """Frames per second from the first read to the last write."""
-        with self.assembled() as (assembly, waiting), contextlib.ExitStack() as held:
+        with self.assembled() as (assembly, waiting, ledger), contextlib.ExitStack() as held:
             decoder = held.enter_context(contextlib.closing(assembly.decoder()))
             backend = held.enter_context(contextlib.closing(assembly.backend()))
             encoder: Any = Discarding(assembly.device, hashes)
@@ -116,13 +116,14 @@ class Bench:
             run = UpscalePipeline(self.plan.fit.pipeline, waiting).run
             metrics = trio.run(run, decoder, assembly.to_tensor(), backend, assembly.to_surface(), encoder)
             stats = assembly.pool_stats()
+            self.held, self.in_use = ledger.stats().by_owner, used(self.plan)
         self.hit_rate, self.metrics = stats.hit_rate, metrics
         self.misses = stats.misses
         return metrics.frames_encoded / metrics.elapsed
 
     def backend(self, frames: int) -> float:
         """The network alone, on a tensor that is there."""
-        with self.assembled() as (assembly, _), contextlib.closing(assembly.backend()) as backend:
+        with self.assembled() as (assembly, _, _), contextlib.closing(assembly.backend()) as backend:
             warm_up(assembly, backend, self.plan)
             noise = noise_for(self.plan)
             tensors = [assembly.tensor(noise) for _ in range(backend.depth)]
@@ -145,7 +146,7 @@ class Bench:
 
     def decoder(self, *, convert: bool) -> float:
         """Frames decoded into memory of ours, with or without their conversion to tensors."""
-        with self.assembled() as (assembly, _), contextlib.closing(assembly.decoder()) as decoder:
+        with self.assembled() as (assembly, _, _), contextlib.closing(assembly.decoder()) as decoder:
             to_tensor = assembly.to_tensor()
             frames, last = 0, None
             began = time.perf_counter()
@@ -160,7 +161,7 @@ class Bench:
 
     def encoder(self, frames: int) -> float:
         """The encoder alone behind its download, on pictures that are on the device."""
-        with self.assembled() as (assembly, _), contextlib.ExitStack() as held:
+        with self.assembled() as (assembly, _, _), contextlib.ExitStack() as held:
             parts = held.enter_context(contextlib.closing(PartsFolder(self._folder / "out.mkv")))
             pictures = self._pictures(assembly, 48)
             encoder = held.enter_context(contextlib.closing(assembly.encoder(parts)))
@@ -247,12 +248,15 @@ def measure(bench: Bench, rounds: int) -> None:
     print(f"{plan.model.name} on {plan.device.name}, {plan.backend} {plan.precision}, {size}, decoder {plan.decoder}; "
           f"{rounds} rounds in turn")  # fmt: skip
     bench.pipeline()  # what CUDA and the libraries keep for good is there
-    before = free(plan)
+    before = used(plan)
     print("\ndecode, convert, infer, convert, discard, beside the network alone")
     figures = in_turn(rounds, pipeline=bench.pipeline, network=lambda: bench.backend(200))
     show(figures, {"pipeline / network": ("pipeline", "network")})
     assert bench.metrics is not None
     print(f"  memory: {bench.hit_rate:.1%} of requests met by the pool, {bench.misses} allocations")
+    held = ", ".join(f"{owner} {nbytes / 2**20:.0f}" for owner, nbytes in bench.held.items())
+    print(f"  the ledger at the end of a run, MiB: {held}; NVML, beyond what CUDA and the libraries keep: "
+          f"{(bench.in_use - before) / 2**20:.0f}")  # fmt: skip
     utilisation(bench.metrics)
     print("\nthe same with the software encoder, beside the slower of network and encoder alone")
     figures = in_turn(
@@ -271,10 +275,10 @@ def measure(bench: Bench, rounds: int) -> None:
         bench.pipeline(each)
     same = "identical" if hashes[0] == hashes[1] else "DIFFERENT"
     print(f"\ntwo runs, the hashes of their {len(hashes[0])} pictures: {same}")
-    print(f"GPU memory in use, before and after all runs: {before / 2**20:.0f} and {free(plan) / 2**20:.0f} MiB")
+    print(f"GPU memory in use, before and after all runs: {before / 2**20:.0f} and {used(plan) / 2**20:.0f} MiB")
 
 
-def free(plan: EnginePlan) -> int:
+def used(plan: EnginePlan) -> int:
     """What NVML says is used of the GPU, bytes."""
     from rave_trio.devices.nvml import memory_in_use
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 
 import pytest
-from simulated_copies import from_host
+from nvdec_standin import NvdecDevice
+from nvdec_standin import StandIn as NvdecStandIn
+from nvdec_standin import copy as device_copy
+from simulated_copies import from_host, to_host
 
+from rave_trio import choice
 from rave_trio.audit import upscale_check
 from rave_trio.audit.clip import drawn, psnr, read_clip, times, write_clip
+from rave_trio.audit.decode_check import decode_and_compare
 from rave_trio.audit.gpu_checks import encode_and_read_back, gpu_checks
 from rave_trio.audit.selftest import FAIL, NOT_THERE, PASS, Check, NotThereError, selftest
-from rave_trio.devices.nvidia import EncoderFormat, Gpu, Nvidia, VideoEngines
+from rave_trio.devices.libraries import Library
+from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, Nvidia, VideoEngines
 from rave_trio.testing.nvenc import NvencDevice, NvencStandIn
+
+NO_LIBRARIES = "cuda:0 cannot be used without nvrtc"
 
 HEVC = EncoderFormat("hevc", ("4:2:0",), (8, 10), 8192, 8192, 4, 1)
 
@@ -22,7 +31,7 @@ def outcomes(checks):
 
 
 def test_the_cpu_passes_on_this_machine():
-    (result,) = selftest([Check("cpu", upscale_check.upscale_on_the_cpu)]).results
+    (result,) = selftest([Check("cpu", functools.partial(upscale_check.upscale_on, "cpu"))]).results
     assert result.outcome == PASS, result.detail
     assert "24 frames at their times, 256x192" in result.detail
 
@@ -107,18 +116,34 @@ def test_a_clip_is_read_back_as_it_was_drawn(tmp_path):
         (Nvidia(gpus=(Gpu(1, "A"),)), {"gpu 1": "CUDA's count of it is not known: cuda-bindings is not installed"}),
         (
             Nvidia(gpus=(Gpu(0, "A", cuda_ordinal=0, video=VideoEngines(notes=("NVDEC: x", "NVENC: error 2"))),)),
-            {"gpu 0 encode": "NVENC: error 2"},
+            {"gpu 0 upscale": NO_LIBRARIES, "gpu 0 encode": "NVENC: error 2"},
         ),
     ],
 )
-def test_what_is_not_there_is_said_with_its_reason(found, expected):
+def test_what_is_not_there_is_said_with_its_reason(found, expected, monkeypatch):
+    monkeypatch.setattr(choice, "installed", lambda: (Library("nvrtc", None, "pip install"),))
     assert outcomes(gpu_checks(found)) == {name: (NOT_THERE, why) for name, why in expected.items()}
 
 
 def test_there_is_a_check_for_each_codec_and_depth_of_each_gpu():
     gpu = Gpu(2, "A", cuda_ordinal=0, video=VideoEngines(encoders=(HEVC,)))
     names = [check.name for check in gpu_checks(Nvidia(gpus=(gpu,)))]
-    assert names == ["gpu 2 encode hevc 8 bit", "gpu 2 encode hevc 10 bit"]
+    assert names == ["gpu 2 upscale", "gpu 2 encode hevc 8 bit", "gpu 2 encode hevc 10 bit"]
+
+
+def test_what_the_chip_decodes_and_can_be_tried_is_tried():
+    decoders = [
+        ("h264", "4:2:0", 8),
+        ("hevc", "4:2:0", 10),
+        ("hevc", "4:4:4", 8),
+        ("vp9", "4:2:0", 10),
+        ("vc1", "4:2:0", 8),
+    ]
+    formats = tuple(DecoderFormat(*each, 4096, 4096) for each in decoders)
+    gpu = Gpu(0, "A", cuda_ordinal=0, video=VideoEngines(decoders=formats))
+    names = [check.name for check in gpu_checks(Nvidia(gpus=(gpu,)))]
+    assert names[:2] == ["gpu 0 decode h264 8 bit", "gpu 0 decode hevc 10 bit"]
+    assert names[2:] == ["gpu 0 upscale", "gpu 0 encode"]
 
 
 @pytest.fixture
@@ -158,3 +183,38 @@ def test_a_size_that_the_chip_does_not_take_is_not_there_rather_than_failed(tmp_
     small = EncoderFormat("hevc", ("4:2:0",), (8,), 320, 240)
     with pytest.raises(NotThereError, match="up to 320x240"):
         encode_and_read_back(device, small, 8, tmp_path, from_host, NvencStandIn(device).library)
+
+
+@pytest.fixture
+def decoding():
+    device = NvdecDevice(latency=1e-3)
+    yield {"device": device, "copy": to_host, "module": NvdecStandIn(device)}
+    device.close()
+    gc.collect()
+    assert device.used == 0
+
+
+@pytest.mark.parametrize(("codec", "depth"), [("h264", 8), ("hevc", 8), ("hevc", 10), ("vp8", 8), ("vp9", 8)])
+def test_decoding_passes_where_nvdec_does_what_it_should(tmp_path, decoding, codec, depth):
+    said = decode(codec, depth, tmp_path, **decoding)
+    assert said == "40 frames of 322x182, the same as the CPU's to the bit"
+
+
+def test_decoding_fails_where_a_picture_is_another(tmp_path, decoding):
+    def wrong(stream, source, host):
+        to_host(stream, source, host)
+        stream.synchronize()
+        host[-1, -1] ^= 1
+
+    with pytest.raises(AssertionError, match="frame 0 is not what the CPU decodes"):
+        decode("h264", 8, tmp_path, **decoding | {"copy": wrong})
+
+
+def test_decoding_fails_where_a_frame_is_missing(tmp_path, decoding):
+    decoding["module"].lose = (39,)
+    with pytest.raises(AssertionError):
+        decode("h264", 8, tmp_path, **decoding)
+
+
+def decode(codec, depth, folder, *, device, copy, module):
+    return decode_and_compare(device, codec, depth, folder, copy, how={"module": module, "copy": device_copy})

@@ -53,7 +53,7 @@ def test_on_a_machine_without_a_gpu_it_says_so(rave, monkeypatch):
     from rave_trio.audit import upscale_check
     from rave_trio.devices import nvidia
 
-    monkeypatch.setattr(upscale_check, "upscale_on_the_cpu", lambda folder: "fine")
+    monkeypatch.setattr(upscale_check, "upscale_on", lambda device, folder: "fine")
     monkeypatch.setattr(nvidia, "probe_nvidia", lambda: nvidia.Nvidia(problem="no NVIDIA driver is installed"))
     result = rave("selftest")
     assert result.status == 0

@@ -31,6 +31,9 @@ def _checks_of(gpu: Gpu) -> Iterator[Check]:
     if gpu.problem is not None or gpu.cuda_ordinal is None:
         yield _absent(name, gpu.problem or "CUDA's count of it is not known: cuda-bindings is not installed")
         return
+    for codec, depth in _decoded(gpu):
+        yield Check(f"{name} decode {codec} {depth} bit", functools.partial(_decode, gpu, codec, depth))
+    yield Check(f"{name} upscale", functools.partial(_upscale, gpu))
     encoders = gpu.video.encoders if gpu.video else ()
     if not encoders:
         notes = [note for note in (gpu.video.notes if gpu.video else ()) if not note.startswith("NVDEC")]
@@ -45,6 +48,42 @@ def _absent(name: str, why: str) -> Check:
         raise NotThereError(why)
 
     return Check(name, run)
+
+
+def _decoded(gpu: Gpu) -> list[tuple[str, int]]:
+    """Codecs and bit depths that the chip decodes and that can be tried."""
+    from rave_trio.audit.decode_check import FORMATS, SOFTWARE
+
+    decoders = gpu.video.decoders if gpu.video else ()
+    return [
+        (each.codec, each.bit_depth)
+        for each in decoders
+        if each.codec in SOFTWARE and each.chroma == "4:2:0" and each.bit_depth in FORMATS
+        if (each.codec, each.bit_depth) != ("vp9", 10)  # which no encoder here makes
+    ]
+
+
+def _decode(gpu: Gpu, codec: str, depth: int, folder: Path) -> str:
+    from rave_trio.audit.decode_check import decode_and_compare
+    from rave_trio.devices.copies import copy_to_host
+    from rave_trio.devices.cuda import CudaDevice
+
+    assert gpu.cuda_ordinal is not None
+    device = CudaDevice(gpu.cuda_ordinal)
+    try:
+        return decode_and_compare(device, codec, depth, folder, copy_to_host)
+    finally:
+        device.close()
+
+
+def _upscale(gpu: Gpu, folder: Path) -> str:
+    from rave_trio.audit.upscale_check import upscale_on
+    from rave_trio.errors import DeviceUnknown
+
+    try:
+        return upscale_on(f"cuda:{gpu.cuda_ordinal}", folder)
+    except DeviceUnknown as error:
+        raise NotThereError(str(error)) from error
 
 
 def _encode(gpu: Gpu, encoder: EncoderFormat, depth: int, folder: Path) -> str:

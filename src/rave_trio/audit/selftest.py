@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -57,10 +58,10 @@ def all_checks() -> list[Check]:
     Blocks while NVIDIA's libraries are asked, a second or more where there is a GPU.
     """
     from rave_trio.audit.gpu_checks import gpu_checks
-    from rave_trio.audit.upscale_check import upscale_on_the_cpu
+    from rave_trio.audit.upscale_check import upscale_on
     from rave_trio.devices.nvidia import probe_nvidia
 
-    return [Check("cpu", upscale_on_the_cpu), *gpu_checks(probe_nvidia())]
+    return [Check("cpu", functools.partial(upscale_on, "cpu")), *gpu_checks(probe_nvidia())]
 
 
 def selftest(checks: Iterable[Check] | None = None) -> SelfTestReport:

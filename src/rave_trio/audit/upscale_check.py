@@ -1,4 +1,4 @@
-"""The self-test of the CPU: a small clip goes through the whole of ``upscale`` and is looked at."""
+"""The self-test of a device: a small clip goes through the whole of ``upscale`` and is looked at."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ENOUGH = 30.0
 """dB from the same picture drawn at the larger size: a picture that is shifted, dark or another's is far below."""
 
 
-def upscale_on_the_cpu(folder: Path) -> str:
+def upscale_on(device: str, folder: Path) -> str:
     """Decode, infer, encode, publish, and read back.  Raises AssertionError for what is not as it should be."""
     from rave_trio.job import upscale_sync
 
     source, target = folder / "in.mkv", folder / "out.mp4"
     write_clip(source, FRAMES, WIDTH, HEIGHT)
-    report = upscale_sync(source, target, device="cpu")
+    report = upscale_sync(source, target, device=device)
     return f"{described(target, report.plan.model.scale)}; {report.fps:.1f} fps"
 
 
