@@ -23,6 +23,9 @@ ENCODER_FRAMES = 64
 FEW_CORES = 8
 """Below this many cores there are as many streams as halves of them, two at least; above, one for every four."""
 
+NVDEC_SURFACES = 24
+"""Pictures that NVDEC may hold itself: 16 of reference, 4 given out, and some under way.  67 MiB were seen at 1080p."""
+
 SLOWEST_CORE = 5e9
 """Floating-point operations a second that even an old core does in a convolution; today's do ten times as many."""
 
@@ -60,8 +63,14 @@ class Costs(Protocol):
     def network(self, load: ModelLoad, streams: int) -> int:
         """The model ready to run."""
 
+    def staging(self, geometry: Geometry, scale: int) -> int:
+        """What tiles are cut into and pasted from, where that is not in ``network``."""
+
     def encoder_frames(self) -> int:
         """Pictures inside the encoder that count."""
+
+    def decoder_own(self, surface: SurfaceDescriptor) -> int:
+        """What the decoder holds beside the pictures that it gave out."""
 
 
 @attrs.frozen
@@ -102,8 +111,14 @@ class HostCosts:
     def network(self, load: ModelLoad, streams: int) -> int:
         return load.weight_bytes + (streams + 1) * load.activation_bytes
 
+    def staging(self, geometry: Geometry, scale: int) -> int:
+        return 0
+
     def encoder_frames(self) -> int:
         return ENCODER_FRAMES
+
+    def decoder_own(self, surface: SurfaceDescriptor) -> int:
+        return 0
 
 
 @attrs.frozen
@@ -146,5 +161,12 @@ class GpuCosts:
     def network(self, load: ModelLoad, streams: int) -> int:
         return arena_bytes(load)
 
+    def staging(self, geometry: Geometry, scale: int) -> int:
+        tile = self.itemsize * 3 * geometry.tile_height * geometry.tile_width
+        return bucket_size(tile) + bucket_size(tile * scale**2)
+
     def encoder_frames(self) -> int:
         return 0
+
+    def decoder_own(self, surface: SurfaceDescriptor) -> int:
+        return NVDEC_SURFACES * self.surface(surface)

@@ -53,18 +53,20 @@ class Fit:
     network: int
     """The weights and all streams' activations, as estimated from the graph."""
     tensors: int
-    """All tensors that can exist at once."""
+    """All tensors that can exist at once, and what tiles are cut into."""
     decoder_surfaces: int
     """The decoder's pictures that can exist at once, in its own hands and in those of what comes after."""
     encoder_surfaces: int
     """The same before and in the encoder, whose lookahead is a guess."""
+    decoder_own: int
+    """What the decoder holds besides, as estimated."""
     flops: int
     """For one frame."""
 
     @property
     def memory(self) -> int:
         """All that may be held at once."""
-        return self.network + self.tensors + self.decoder_surfaces + self.encoder_surfaces
+        return self.network + self.tensors + self.decoder_surfaces + self.encoder_surfaces + self.decoder_own
 
 
 def best_fit(work: Work, limit: int | None) -> Fit:
@@ -147,9 +149,12 @@ def _arrange(work: Work, geometry: Geometry, streams: int, **capacities: int) ->
         depth,
         pipeline,
         network=costs.network(load, streams),
-        tensors=tensors_in * costs.tensor(work.source) + tensors_out * costs.tensor(work.target),
+        tensors=tensors_in * costs.tensor(work.source)
+        + tensors_out * costs.tensor(work.target)
+        + costs.staging(geometry, work.model.metadata.scale),
         decoder_surfaces=(pipeline.decoded_capacity + 2) * costs.surface(work.source),
         encoder_surfaces=(pipeline.upscaled_capacity + 2 + costs.encoder_frames()) * costs.surface(work.target),
+        decoder_own=costs.decoder_own(work.source),
         flops=flops,
     )
 

@@ -144,12 +144,10 @@ async def _run(
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
         assembly = await _hold(held, assemble, plan, model, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
         parts = await _hold(held, PartsFolder, options.output)
-        held.callback(ledger.enter("decoder surfaces, estimated", plan.fit.decoder_surfaces).close)
+        for owner, nbytes in _outside_the_pool(plan):
+            held.callback(ledger.enter(f"{owner}, estimated", nbytes).close)
         decoder = await _hold(held, assembly.decoder, unless=lambda: "decode" in pipeline.abandoned)
-        if plan.gpu is None:  # elsewhere the backend enters it
-            held.callback(ledger.enter("network, estimated", plan.fit.network).close)
         backend = await _hold(held, assembly.backend, unless=lambda: "inference" in pipeline.abandoned)
-        held.callback(ledger.enter("encoder surfaces, estimated", plan.fit.encoder_surfaces).close)
         encoder = await _hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
         to_tensor = await _make(assembly.to_tensor)
         to_surface = await _make(assembly.to_surface)
@@ -325,6 +323,18 @@ def _named(error: Exception) -> RaveError:
 def _is_taken(path: Path) -> bool:
     sequence = images_of(path)
     return bool(sequence.numbers()) if sequence else path.exists()
+
+
+def _outside_the_pool(plan: EnginePlan) -> list[tuple[str, int]]:
+    """Owners of memory that no object of ours allocates, and their bytes as the plan has them."""
+    fit = plan.fit
+    if plan.gpu is None:
+        return [
+            ("decoder surfaces", fit.decoder_surfaces),
+            ("network", fit.network),
+            ("encoder surfaces", fit.encoder_surfaces),
+        ]
+    return [("decoder", fit.decoder_own)]  # surfaces are in the pool, and the network's backend enters its own
 
 
 async def _make(make: Callable[[Unpack[Args]], T], *args: *Args) -> T:
