@@ -19,8 +19,8 @@ CACHED = "Trio thread "
 """What Trio calls a worker thread that waits for work; it ends by itself after some seconds without any."""
 
 
-ENDING = 1.0
-"""Seconds in which the system takes down a thread that has ended."""
+ENDING = 5.0
+"""Seconds in which the system takes down a thread that has ended, however much else it has to do."""
 
 
 class Allocating(Protocol):
@@ -60,7 +60,7 @@ def holdings() -> Holdings:
 
 
 def left_since(before: Holdings) -> list[str]:
-    """What is held beyond ``before``, in words; a thread that has just ended has a second to go."""
+    """What is held beyond ``before``, in words; a thread that has just ended has some seconds to go."""
     deadline = time.monotonic() + ENDING
     while (left := holdings().beyond(before)) and time.monotonic() < deadline:
         os.sched_yield()
