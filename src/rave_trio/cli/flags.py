@@ -84,8 +84,8 @@ class JobFlags:
     """What runs the network: openvino on the CPU, the others on a GPU; auto never takes TensorRT."""
 
     codec: str | None = None
-    """Video encoder: libx264 (default), libx265 (default for HDR), libsvtav1 (default for .webm) or ffv1 (lossless); on a
-    GPU that has NVENC h264_nvenc, hevc_nvenc and av1_nvenc, which are the defaults there."""
+    """Video encoder: libx264 (default), libx265 (default for HDR), libsvtav1 (default for .webm) or ffv1 (lossless).
+    On a GPU that has NVENC: h264_nvenc, hevc_nvenc and av1_nvenc, which are the defaults there."""
 
     crf: int | None = None
     """Quality, lower is better; default 17 for libx264, 19 for libx265, 22 for libsvtav1."""
