@@ -1,0 +1,130 @@
+"""Whole runs on a GPU, however they end: the frames are right, and nothing is left in its memory."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from cuda_rigs import open_gpu
+
+import rave_trio
+from rave_trio import errors, job
+from rave_trio.testing import Fault, FaultPlan, Planted, every_fault
+
+FRAMES = 12
+KINDS = ("exception", "out_of_memory", "disk_full", "encoder_refusal", "short_read")
+ENDED = {
+    "exception": errors.StageCrashed,
+    "out_of_memory": errors.OutOfMemory,
+    "disk_full": errors.DiskFull,
+    "encoder_refusal": errors.EncodeError,
+    "short_read": errors.InputTruncated,
+}
+STAGES = ("decode", "inference", "encode")
+FAULTS = [f for f in every_fault((3,), STAGES) if f.kind in KINDS and (f.stage, f.call) != ("inference", "convert")]
+RECOVERED = [f for f in FAULTS if f.kind == "out_of_memory" and f.call in ("submit", "collect")]
+"""A network that finds no memory is made again for smaller tiles."""
+
+
+@pytest.fixture
+def source(clip):
+    return clip("in.mkv", frames=FRAMES, width=320, height=180, audio=True)
+
+
+@pytest.fixture
+def gpu_run(monkeypatch, source, tmp_path):
+    """Runs upscale on the first GPU with faults planted; afterwards nothing of the run may be held."""
+    open_gpu().close()
+    from rave_trio.gpu import assembly
+
+    plan, ledgers, devices = [FaultPlan(())], [], []
+
+    def wrap(name, around):
+        make = getattr(assembly, name)
+        monkeypatch.setattr(assembly, name, lambda *what, **how: around(plan[0])(make(*what, **how)))
+
+    def keep(where, name, kept):
+        make = getattr(where, name)
+
+        def keeping(*what, **how):
+            kept.append(make(*what, **how))
+            return kept[-1]
+
+        monkeypatch.setattr(where, name, keeping)
+
+    wrap("NvdecDecoder", lambda plan: plan.around_decoder)
+    wrap("DownloadingEncoder", lambda plan: plan.around_encoder)
+    keep(assembly, "CudaDevice", devices)
+    keep(job, "Ledger", ledgers)
+    network = assembly.GpuAssembly.network
+    monkeypatch.setattr(
+        assembly.GpuAssembly, "network", lambda self, *what: plan[0].around_backend(network(self, *what))
+    )
+
+    async def run(*faults, **options):
+        plan[0] = FaultPlan(faults)
+        with trio.fail_after(60):
+            return await rave_trio.upscale(source, tmp_path / "out.mkv", device="cuda", **options)
+
+    yield run
+    assert not any(ledger.stats().current for ledger in ledgers)
+    assert not any(device.used + device.pinned for device in devices)
+
+
+async def test_frames_are_those_of_the_cpu_at_their_times(gpu_run, source, tmp_path, reading):
+    report = await gpu_run(codec="ffv1")
+    expected = await rave_trio.upscale(source, tmp_path / "cpu.mkv", device="cpu", precision="fp32", codec="ffv1")
+    assert report.frames == expected.frames == FRAMES
+    assert report.plan.decoder == "nvdec"
+    compared = rave_trio.compare(source, report.output)
+    assert compared.same, compared.differences
+    for found, exact in zip(reading.frames(report.output), reading.frames(expected.output), strict=True):
+        assert abs(found.astype(int) - exact.astype(int)).max() <= 3
+
+
+async def test_software_decoding_gives_the_same_frames(gpu_run, tmp_path, reading):
+    """What --strict asks for, since NVDEC conceals damage."""
+    report = await gpu_run(strict=True, codec="ffv1")
+    assert report.plan.decoder == "libav"
+    assert report.frames == FRAMES
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f not in RECOVERED], ids=str)
+async def test_a_fault_ends_the_run_with_its_stage_and_frame(gpu_run, tmp_path, fault):
+    with pytest.raises(ENDED[fault.kind]) as caught:
+        await gpu_run(fault)
+    assert (caught.value.stage, caught.value.frame) == (fault.stage, fault.frame)
+    if fault.kind == "exception":
+        assert isinstance(caught.value.__cause__, Planted)
+    assert not (tmp_path / "out.mkv").exists()
+
+
+@pytest.mark.parametrize("fault", RECOVERED, ids=str)
+async def test_a_network_without_memory_goes_on_with_smaller_tiles(gpu_run, fault):
+    report = await gpu_run(fault)
+    assert report.frames == FRAMES
+    assert any(note.startswith("memory ran out 1 times") for note in report.notes)
+
+
+async def test_a_cancelled_run_keeps_what_it_has_read(gpu_run, tmp_path, reading):
+    scope = trio.CancelScope()
+
+    def stop(progress):
+        if progress.done:
+            scope.cancel()
+
+    with scope:
+        await gpu_run(Fault("encode", 3, "slow"), on_progress=stop)
+    (kept,) = tmp_path.glob("out*.mkv")
+    assert reading.frames(kept)
+
+
+async def test_two_stops_end_at_once_and_leave_nothing(gpu_run, tmp_path):
+    stop = rave_trio.Stop()
+
+    def now(_plan):
+        stop.request()
+        stop.request()
+
+    with pytest.raises(errors.Stopped):
+        await gpu_run(stop=stop, on_plan=now)
+    assert not list(tmp_path.glob("*out*"))
