@@ -13,6 +13,7 @@ picture are noticed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -89,14 +90,15 @@ class NvdecEngine:
         self._changed: tuple[int, tuple[int, int]] | None = None
         """The first packet of another size than the first one's, and that size."""
         self._begun = False
-        with device.current(), self._named_failures():
-            self._decoder = module.CreateDecoder(
-                gpuid=device.ordinal,
-                codec=getattr(module.cudaVideoCodec, codec.member),
-                cudacontext=device.context,
-                cudastream=int(self._stream.raw.handle),
-                usedevicememory=True,
-            )
+        create = functools.partial(
+            module.CreateDecoder,
+            gpuid=device.ordinal,
+            codec=getattr(module.cudaVideoCodec, codec.member),
+            cudacontext=device.context,
+            cudastream=int(self._stream.raw.handle),
+            usedevicememory=True,
+        )
+        self._decoder: Any = self._called(create)
 
     def decode(self, packet: Packet[Any]) -> Iterator[Picture]:
         if packet.size == 0:
@@ -151,10 +153,9 @@ class NvdecEngine:
         self._stream.synchronize()  # see above: the frames of before are overwritten now
         data = self._module.PacketData()
         data.bsl_data, data.bsl, data.pts = address, size, time
-        with self._device.current(), self._named_failures():
-            frames: list[Any] = self._decoder.Decode(data)
-            if frames:
-                self._decoder.WaitOnCUStream(int(self._stream.raw.handle))
+        frames: list[Any] = self._called(self._decoder.Decode, data)
+        if frames:
+            self._called(self._decoder.WaitOnCUStream, int(self._stream.raw.handle))
         return frames
 
     def _note_size(self, data: bytes) -> None:
@@ -243,12 +244,15 @@ class NvdecEngine:
             raise
         made.native, made.lease = native, SharedLease(lease)
 
-    @contextlib.contextmanager
-    def _named_failures(self) -> Iterator[None]:
-        """What the library raises, as a DecodeError; its exceptions have no common base."""
+    def _called(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Call the library, in the device's context; what it raises is a DecodeError, as it has no common base.
+
+        No context manager of a generator: the error would hold its frames, and they the error, and the decoder with it.
+        """
         module = self._module
         try:
-            yield
+            with self._device.current():
+                return call(*args)
         except (module.PyNvVCException, module.PyNvVCExceptionUnsupported, RuntimeError) as error:
             told = _told(error)
             if "Reconfigure" in told:
