@@ -30,9 +30,10 @@ from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.errors import OutOfMemory
 from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.catalogue import find_model
+from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, arena_bytes
 from rave_trio.inference.onnx_model import prepared
-from rave_trio.inference.onnxruntime_backend import DTYPES, OnnxRuntimeBackend
+from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
 from rave_trio.inference.onnxruntime_session import Cpu, Cuda
 from rave_trio.inference.openvino_model import Model
 from rave_trio.memory import Ledger

@@ -15,6 +15,7 @@ FLOORS = {
     "errors": 0,
     "frames": 0,
     "options": 0,
+    "caches": 0,
     "memory": 1,
     "devices": 1,
     "media": 1,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rave_trio.color import SurfaceToTensor, TensorToSurface
 from rave_trio.fit import retreats
-from rave_trio.frames import Closable, Frame, Tensor
+from rave_trio.frames import Closable, Tensor
 from rave_trio.inference.model import Geometry
 from rave_trio.inference.openvino_backend import OpenVinoBackend
 from rave_trio.inference.openvino_model import Model
@@ -18,28 +18,10 @@ from rave_trio.inference.retreat import Backend, RetreatingBackend
 from rave_trio.media.containers import IMAGES
 from rave_trio.media.decoder import LibavDecoder, VideoDecoder
 from rave_trio.media.images import ImageEncoder
-from rave_trio.media.parts import Part, PartEncoder, PartsFolder
+from rave_trio.media.parts import PartEncoder, PartsFolder, PartWriter
 from rave_trio.memory import HostPool, Ledger, PoolStats, Waiting
 from rave_trio.pipeline import Converter
 from rave_trio.plan import EnginePlan
-
-
-class PartMaker(Closable, Protocol):
-    """An encoder that makes a part."""
-
-    @property
-    def part(self) -> Part:
-        """The finished part."""
-
-    @property
-    def packets(self) -> int:
-        """Packets written so far."""
-
-    def write(self, frame: Frame) -> None:
-        """Encode one frame, which stays the caller's."""
-
-    def finish(self) -> Part:
-        """Flush, and hand over the part."""
 
 
 class Assembly(Closable, Protocol):
@@ -57,7 +39,7 @@ class Assembly(Closable, Protocol):
     def to_surface(self) -> Converter:
         """Between backend and encoder."""
 
-    def encoder(self, parts: PartsFolder) -> PartMaker:
+    def encoder(self, parts: PartsFolder) -> PartWriter:
         """Into a part in ``parts``."""
 
     def network(self, geometry: Geometry, streams: int) -> Backend:
@@ -109,7 +91,7 @@ class HostAssembly:
     def to_surface(self) -> Converter:
         return TensorToSurface(self._plan.encoder.surface)
 
-    def encoder(self, parts: PartsFolder) -> PartMaker:
+    def encoder(self, parts: PartsFolder) -> PartWriter:
         return software_encoder(self._plan, parts)
 
     def pool_stats(self) -> PoolStats:
@@ -142,7 +124,7 @@ def software_decoder(plan: EnginePlan) -> LibavDecoder:
     return LibavDecoder(plan.media, strict=plan.options.strict, deinterlace=plan.options.deinterlace)
 
 
-def software_encoder(plan: EnginePlan, parts: PartsFolder) -> PartMaker:
+def software_encoder(plan: EnginePlan, parts: PartsFolder) -> PartWriter:
     """libav's, on the CPU."""
     if plan.container is IMAGES:
         return ImageEncoder(parts.path / "images", plan.encoder)

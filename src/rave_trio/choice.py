@@ -13,19 +13,13 @@ import attrs
 
 from rave_trio import errors
 from rave_trio.devices import CpuDevice, detect_cpu
-from rave_trio.devices.backends import Backend, backends
+from rave_trio.devices.backends import ON_CPU, Backend, backends
 from rave_trio.devices.engines_cache import remembered_engines
 from rave_trio.devices.libraries import EXTRA, Library, installed
 from rave_trio.devices.nvidia import Gpu, Nvidia, probe_nvidia
 
-ON_CPU = "openvino"
-
-ON_GPU = ("onnxruntime", "tensorrt", "tensorrt-rtx")
-"""In the order in which auto takes them.  TensorRT is faster by all accounts, but was never run with this program: it
-has to be asked for."""
-
-BY_ITSELF = ("onnxruntime",)
-"""What auto takes."""
+BY_ITSELF = "onnxruntime"
+"""What auto takes on a GPU.  TensorRT is faster by all accounts, but has to be asked for: it was never run here."""
 
 NEEDED = ("nvidia-ml-py", "cuda-core", "cuda-bindings", "nvrtc")
 """Libraries without which no GPU is used."""
@@ -102,9 +96,8 @@ def _gpu(nvidia: Nvidia, ordinal: int | None) -> Gpu:
 def _backend(asked: str, found: tuple[Backend, ...], obstacle: str | None) -> str:
     if obstacle is not None:
         raise errors.DeviceUnknown(obstacle, remedy="use --device cpu")
-    known = {each.name: each for each in found}
-    for name in BY_ITSELF if asked == "auto" else (asked,):
-        if known[name].ready:
-            return name
-    why = "; ".join(f"{name}: {known[name].why_not}" for name in (BY_ITSELF if asked == "auto" else (asked,)))
-    raise errors.DeviceUnknown(f"the model cannot be run on the GPU: {why}")
+    name = BY_ITSELF if asked == "auto" else asked
+    wanted = next(each for each in found if each.name == name)
+    if not wanted.ready:
+        raise errors.DeviceUnknown(f"the model cannot be run on the GPU: {name}: {wanted.why_not}")
+    return name

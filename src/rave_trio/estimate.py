@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 
 from rave_trio.assembly import assemble
-from rave_trio.frames import Frame
+from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.openvino_model import Model
 from rave_trio.memory import Ledger, Waiting
 from rave_trio.plan import EnginePlan
@@ -57,10 +57,12 @@ def _pictures_per_second(plan: EnginePlan, model: Model, height: int, width: int
         assembly = held.enter_context(contextlib.closing(assemble(plan, model, Ledger(), Waiting())))
         network = assembly.network(model.geometry(height, width, None), plan.streams)
         backend = held.enter_context(contextlib.closing(network))
-        noise = np.random.default_rng(0).random((3, height, width), np.float32)
+        noise = held.enter_context(
+            contextlib.closing(assembly.tensor(np.random.default_rng(0).random((3, height, width), np.float32)))
+        )
 
         def start() -> None:
-            backend.submit(Frame(0, 0, 1, Fraction(1), False, assembly.tensor(noise)))
+            backend.submit(Frame(0, 0, 1, Fraction(1), False, Tensor(noise.array, lease=None)))
 
         def finish() -> None:
             backend.collect().close()

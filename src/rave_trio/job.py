@@ -17,7 +17,7 @@ import trio.from_thread
 import trio.to_thread
 from trio.lowlevel import enable_ki_protection
 
-from rave_trio.assembly import PartMaker, assemble
+from rave_trio.assembly import assemble
 from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
 from rave_trio.frames import Closable
 from rave_trio.inference.retreat import RetreatingBackend
@@ -27,7 +27,7 @@ from rave_trio.media.decoder import VideoDecoder
 from rave_trio.media.encoders import CAPTIONERS
 from rave_trio.media.findings import Findings
 from rave_trio.media.images import publish_images
-from rave_trio.media.parts import Part, PartsFolder
+from rave_trio.media.parts import Part, PartsFolder, PartWriter
 from rave_trio.media.publish import Publication, publish
 from rave_trio.media.sequence import ImageSequence
 from rave_trio.memory import Ledger, Waiting
@@ -190,7 +190,7 @@ class _Run:
         to_tensor: Converter,
         backend: RetreatingBackend,
         to_surface: Converter,
-        encoder: PartMaker,
+        encoder: PartWriter,
         parts: PartsFolder,
     ) -> Part:
         """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""

@@ -22,7 +22,6 @@ from rave_trio.devices.nvidia import Gpu
 from rave_trio.fit import Fit, Work, best_fit, fit_notes
 from rave_trio.frames import UNSPECIFIED, ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
 from rave_trio.gpu.path import (
-    GPU_ITEM_SIZES,
     Encoding,
     check_gpu_encoder,
     choose_decoder,
@@ -31,6 +30,7 @@ from rave_trio.gpu.path import (
     gpu_precision,
 )
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
+from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.openvino_runtime import choose_precision
@@ -278,7 +278,7 @@ def _check_file(options: UpscaleOptions) -> None:
 def _costs(host: CpuDevice, gpu: Gpu | None, precision: str) -> Costs:
     if gpu is None:
         return HostCosts(host)
-    return GpuCosts(gpu.memory_free or 0, GPU_ITEM_SIZES[precision])
+    return GpuCosts(gpu.memory_free or 0, DTYPES[precision].itemsize)
 
 
 def _find_model(options: UpscaleOptions) -> Model:

@@ -13,8 +13,9 @@ pytest.importorskip("cuda.core")
 if importlib.util.find_spec("cuda.bindings.nvrtc") is None:
     pytest.skip("there is no NVRTC", allow_module_level=True)
 
+from rave_trio.caches import cache_folder
 from rave_trio.color.cuda import compiler
-from rave_trio.color.cuda.compiler import cache_folder, compile_kernel
+from rave_trio.color.cuda.compiler import compile_kernel
 from rave_trio.color.cuda.specialisation import Tile, reading, writing
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
@@ -72,7 +73,7 @@ def test_threads_may_convert_tiles_of_other_sizes(reference, folder):
 
 
 def test_a_kernel_is_compiled_once_and_then_read_from_the_users_cache(folder, kernel):
-    assert cache_folder() == folder
+    assert cache_folder("kernels") == folder
     first = compile_kernel(kernel, "sm_90").code
     kept = entries(folder)
     assert len(kept) == 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rave_trio.caches import cache_folder
 from rave_trio.devices import engines_cache
-from rave_trio.devices.engines_cache import cache_folder, remembered_engines
+from rave_trio.devices.engines_cache import remembered_engines
 from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, VideoEngines
 
 GPU = Gpu(0, "a GPU", uuid="GPU-1")
@@ -49,19 +50,19 @@ def test_another_gpu_driver_or_library_is_asked_again(asked, other):
 def test_nothing_is_remembered_of_what_is_not_there(asked):
     remembered_engines(GPU, "580.1", None)
     assert asked == [(GPU, False)]
-    assert not cache_folder().exists()
+    assert not cache_folder("devices").exists()
 
 
 def test_a_gpu_that_did_not_answer_is_asked_again(asked, monkeypatch):
     monkeypatch.setattr(engines_cache, "video_engines", lambda *_: VideoEngines(notes=("no answer within 60 s",)))
     remembered_engines(GPU, "580.1", "2.2.4")
-    assert not cache_folder().exists()
+    assert not cache_folder("devices").exists()
 
 
 @pytest.mark.parametrize("kept", ["", "{", "[]", '{"decoders": [{"codec": "h264"}], "encoders": [], "notes": []}'])
 def test_a_damaged_memory_is_replaced(asked, kept):
     remembered_engines(GPU, "580.1", "2.2.4")
-    (path,) = cache_folder().iterdir()
+    (path,) = cache_folder("devices").iterdir()
     path.write_text(kept)
     assert remembered_engines(GPU, "580.1", "2.2.4") == ENGINES
     assert remembered_engines(GPU, "580.1", "2.2.4") == ENGINES

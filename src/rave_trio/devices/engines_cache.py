@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 
 import attrs
 
+from rave_trio.caches import cache_folder
 from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, VideoEngines, video_engines
 
 FORMAT = 1
@@ -23,10 +23,11 @@ def remembered_engines(gpu: Gpu, driver: str | None, library: str | None) -> Vid
     ``driver`` and ``library`` are versions; None for what is not there, which is not remembered.  Blocks for seconds
     the first time.  A cache that cannot be read or written is done without.
     """
-    if driver is None or library is None:
+    folder = cache_folder("devices")
+    if driver is None or library is None or folder is None:
         return video_engines(gpu, library is not None)
     name = hashlib.sha256(json.dumps([FORMAT, gpu.name, gpu.uuid, driver, library]).encode()).hexdigest()[:32]
-    path = cache_folder() / f"{name}.json"
+    path = folder / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         return _read(path)
     found = video_engines(gpu, True)
@@ -34,11 +35,6 @@ def remembered_engines(gpu: Gpu, driver: str | None, library: str | None) -> Vid
         with contextlib.suppress(OSError):
             _write(path, found)
     return found
-
-
-def cache_folder() -> Path:
-    """``rave-trio/devices`` where the user's caches are: ``XDG_CACHE_HOME``, else ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rave-trio" / "devices"
 
 
 def _read(path: Path) -> VideoEngines:

@@ -5,12 +5,10 @@ Each stage has a stream of its own, and memory carries the order between them, s
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from rave_trio.assembly import PartMaker, retreating, software_decoder, software_encoder
+from rave_trio.assembly import retreating, software_decoder, software_encoder
 from rave_trio.color.cuda import CudaSurfaceToTensor, CudaTensorToSurface
 from rave_trio.color.cuda.planes import ROW_ALIGNMENT
 from rave_trio.devices.copies import copy, copy_from_host
@@ -19,6 +17,7 @@ from rave_trio.devices.interface import use
 from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.devices.pool import device_pool
 from rave_trio.frames import Frame, Tensor
+from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, arena_bytes
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import Backend, RetreatingBackend
@@ -27,7 +26,7 @@ from rave_trio.media.download import DownloadingEncoder
 from rave_trio.media.encoders import ENCODERS
 from rave_trio.media.nvdec import NvdecDecoder
 from rave_trio.media.nvenc import NvencPartEncoder
-from rave_trio.media.parts import PartsFolder
+from rave_trio.media.parts import PartsFolder, PartWriter
 from rave_trio.media.upload import Uploading
 from rave_trio.memory import Ledger, PoolStats, Waiting
 from rave_trio.pipeline import Converter
@@ -35,8 +34,6 @@ from rave_trio.plan import EnginePlan
 
 DENSE = 1
 """NVENC takes rows without a gap."""
-
-DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
 
 
 class GpuAssembly:
@@ -121,7 +118,7 @@ class GpuAssembly:
     def _by_nvenc(self) -> bool:
         return ENCODERS[self._plan.encoder.encoder].software is not None
 
-    def encoder(self, parts: PartsFolder) -> PartMaker:
+    def encoder(self, parts: PartsFolder) -> PartWriter:
         if self._by_nvenc:
             codec, engines = ENCODERS[self._plan.encoder.encoder].codec, self._gpu.video or VideoEngines()
             b_frames = next((each.max_b_frames or 0 for each in engines.encoders if each.codec == codec), 0)

@@ -9,14 +9,13 @@ import attrs
 from rave_trio import errors
 from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.frames import SurfaceDescriptor
+from rave_trio.inference.device_backend import DTYPES
 from rave_trio.media.encoders import ENCODERS, EncoderSettings
 from rave_trio.media.nvdec_formats import CONCEALED, nvdec_refusal, nvdec_surface
 from rave_trio.media.nvenc_settings import nvenc_refusal
 from rave_trio.media.probe import MediaInfo
+from rave_trio.media.upload import upload_refusal
 from rave_trio.options import UpscaleOptions
-
-GPU_ITEM_SIZES = {"fp16": 2, "fp32": 4}
-"""Bytes of an element by precision."""
 
 
 @attrs.frozen
@@ -40,7 +39,7 @@ class Decoding:
 def gpu_precision(asked: str) -> str:
     """The precision to run in on a GPU: fp16 unless fp32 is asked for.  Raises PrecisionUnsupported for others."""
     precision = "fp16" if asked == "auto" else asked
-    if precision not in GPU_ITEM_SIZES:
+    if precision not in DTYPES:
         raise errors.PrecisionUnsupported(
             f"{asked} is not computed on GPUs here", remedy="use --precision fp16 or fp32, or --device cpu"
         )
@@ -49,14 +48,8 @@ def gpu_precision(asked: str) -> str:
 
 def gpu_obstacle(media: MediaInfo, encoder: EncoderSettings) -> str | None:
     """Why the pictures of this job cannot go through a GPU, if they cannot."""
-    from rave_trio.color.cuda.planes import device_layout_of
-
-    for surface in (media.video.surface, encoder.surface):
-        try:
-            device_layout_of(surface.pixel_format.name)
-        except errors.InputFormatUnsupported as error:
-            return str(error)
-    return None
+    refusals = (upload_refusal(surface.pixel_format) for surface in (media.video.surface, encoder.surface))
+    return next(filter(None, refusals), None)
 
 
 def choose_decoder(gpu: Gpu | None, media: MediaInfo, options: UpscaleOptions) -> Decoding:

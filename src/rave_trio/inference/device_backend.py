@@ -28,6 +28,9 @@ from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.tiling import Tile, tiles
 from rave_trio.memory import Lease
 
+DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
+"""Of tensors, by precision."""
+
 DEPTH = 3
 """Frames under way at once: one is computed, one waits for it, and one is on its way to or from the stage."""
 

@@ -24,6 +24,8 @@ from typing import Any
 
 import attrs
 
+from rave_trio.caches import cache_folder
+
 log = logging.getLogger("rave_trio.inference")
 
 FORMAT = 1
@@ -72,14 +74,8 @@ class EngineKey:
 
 
 def default_folder() -> Path | None:
-    """``rave-trio/engines`` in XDG_CACHE_HOME, or in ``~/.cache``; None where there is no home."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():
-        try:
-            base = Path.home() / ".cache"
-        except RuntimeError:
-            return None
-    return base / "rave-trio" / "engines"
+    """Where engines are kept; None where there is no home."""
+    return cache_folder("engines")
 
 
 class EngineCache:

@@ -11,13 +11,9 @@ Frames are computed one by one, see :mod:`rave_trio.inference.device_backend`.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from rave_trio import errors
 from rave_trio.devices.interface import Stream
-from rave_trio.inference.device_backend import DEPTH, DeviceBackend, DevicePool
+from rave_trio.inference.device_backend import DEPTH, DTYPES, DeviceBackend, DevicePool
 from rave_trio.inference.device_tiles import Copy
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.onnx_model import prepared
@@ -26,8 +22,6 @@ from rave_trio.memory import Entry, Ledger
 
 OWNER = "onnxruntime"
 """Whose the arena is in the ledger."""
-
-DTYPES: dict[str, np.dtype[Any]] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16)}
 
 
 class OnnxRuntimeBackend(DeviceBackend):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
@@ -15,31 +15,10 @@ from rave_trio.devices.copies import copy_to_host
 from rave_trio.devices.interface import Device, LaunchError, Stream, use
 from rave_trio.errors import EncodeError, OutOfMemory
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor
-from rave_trio.media.parts import Part
+from rave_trio.media.parts import Part, PartWriter
 
 Copy = Callable[[Any, Any, Any], None]
 """``copy(stream, source, target)`` launches the copy of one plane and may return before it is done."""
-
-
-class PartWriter(Protocol):
-    """What makes a part of frames: :class:`~rave_trio.media.parts.PartEncoder` and its like."""
-
-    @property
-    def part(self) -> Part:
-        """The finished part; only after :meth:`finish`."""
-
-    @property
-    def packets(self) -> int:
-        """Packets written so far."""
-
-    def write(self, frame: Frame) -> None:
-        """Encode one frame, which stays the caller's."""
-
-    def finish(self) -> Part:
-        """Flush the encoder and make the part whole."""
-
-    def close(self) -> None:
-        """Let go of everything.  Idempotent."""
 
 
 class DownloadingEncoder:

@@ -107,9 +107,10 @@ class NvdecEngine:
             return
         time, sent = self._note(packet)
         for filtered in self._filtered(packet):
+            data = bytes(filtered)
             if filtered.is_keyframe:  # filtering has emptied the packet
-                self._note_size(bytes(filtered))
-            if any(mark in bytes(filtered) for mark in CAPTIONS):
+                self._note_size(data)
+            if any(mark in data for mark in CAPTIONS):
                 sent.captioned = True
             yield from self._pictures(self._give(filtered.buffer_ptr, filtered.buffer_size, time))
 

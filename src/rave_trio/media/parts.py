@@ -12,7 +12,7 @@ import tempfile
 from array import array
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import av
@@ -56,6 +56,27 @@ class Part:
     def end(self) -> Fraction:
         """When the last frame stops being shown, in seconds."""
         return (self.pts[-1] + self.durations[-1]) * self.time_base if self.pts else Fraction(0)
+
+
+class PartWriter(Protocol):
+    """What makes a part of frames: :class:`PartEncoder` and its like."""
+
+    @property
+    def part(self) -> Part:
+        """The finished part; only after :meth:`finish`."""
+
+    @property
+    def packets(self) -> int:
+        """Packets written so far."""
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame, which stays the caller's."""
+
+    def finish(self) -> Part:
+        """Flush the encoder and make the part whole."""
+
+    def close(self) -> None:
+        """Let go of everything.  Idempotent."""
 
 
 class FrameTimes:

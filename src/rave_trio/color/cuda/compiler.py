@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 
 from cuda.core import ObjectCode, Program, ProgramOptions
 from cuda.core.utils import FileStreamProgramCache
 
+from rave_trio.caches import cache_folder
 from rave_trio.color.cuda.specialisation import Specialisation
 
 CACHE_BYTES = 64 << 20
@@ -18,24 +18,20 @@ CACHE_BYTES = 64 << 20
 def compile_kernel(kernel: Specialisation, arch: str, folder: Path | None = None) -> ObjectCode:
     """Machine code of ``kernel`` for ``arch`` (``"sm_90"``), from ``folder`` if it was compiled before.
 
-    ``folder`` is :func:`cache_folder` unless given.  One that cannot be read or written is done without.  Entries are
-    found by source, options and compiler version, and are written beside and renamed, so several processes may share
-    the folder.  Raises what cuda.core raises for an architecture that the compiler does not know.
+    ``folder`` is where the user's caches are unless given.  One that cannot be read or written is done without.
+    Entries are found by source, options and compiler version, and are written beside and renamed, so several processes
+    may share the folder.  Raises what cuda.core raises for an architecture that the compiler does not know.
 
     Any thread; the result is not loaded: that needs a device, and without a driver must not be tried.
     """
     program = Program(kernel.code, "c++", ProgramOptions(arch=arch, std="c++17", name=f"{kernel.name}.cu"))
+    folder = folder or cache_folder("kernels")
     try:
-        return program.compile("cubin", cache=_cache(folder or cache_folder()))
+        return program.compile("cubin", cache=None if folder is None else _cache(folder))
     except OSError:
         return program.compile("cubin")
     finally:
         program.close()
-
-
-def cache_folder() -> Path:
-    """``rave-trio/kernels`` where the user's caches are: ``XDG_CACHE_HOME``, else ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rave-trio" / "kernels"
 
 
 @functools.cache

@@ -1,0 +1,17 @@
+"""Where what is kept between runs lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder(kind: str) -> Path | None:
+    """``rave-trio/KIND`` in XDG_CACHE_HOME if that is an absolute path, else in ``~/.cache``; None without a home."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError:
+            return None
+    return base / "rave-trio" / kind
