@@ -154,28 +154,34 @@ class FakeBackend(Scripted):
             pass
 
 
-class TellingToTensor(FakeToTensor):
-    """Tells when it has begun so many frames."""
+class PacedToTensor(FakeToTensor):
+    """Works only while the backend computes, and then as long as there is room for the results."""
 
     def __init__(self, rig: Rig) -> None:
         super().__init__(rig)
-        self.changed = threading.Condition()
+        self._changed = threading.Condition()
+        self._allowed = math.inf
 
     def convert(self, frame: Frame) -> Frame:
+        with self._changed:
+            assert self._changed.wait_for(lambda: frame.index < self._allowed, PATIENCE)
         made = super().convert(frame)
-        with self.changed:
-            self.changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
         return made
 
-    def wait_for(self, count: int) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: self.calls["convert"] >= count, PATIENCE)
+    def go_on_until(self, count: int) -> None:
+        """Let so many frames be converted, and return once they are."""
+        with self._changed:
+            self._allowed = count
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self.calls["convert"] >= count, PATIENCE)
 
 
 class BatchingBackend(FakeBackend):
     """Starts with a batch when it is full or one of its frames is wanted.
 
-    A batch takes as long as the stages before need to fill what is before the backend; a fast one takes no time.
+    A slow one takes as long as the stages before need to fill what is before it, and those work at no other time.
     """
 
     def __init__(self, rig: Rig, batch: int, depth: int, *, slow: bool) -> None:
@@ -199,9 +205,9 @@ class BatchingBackend(FakeBackend):
             self.computed += self.launched[self.batches_done]
             self.batches_done += 1
             if self.slow:
-                assert isinstance(self.rig.to_tensor, TellingToTensor)
+                assert isinstance(self.rig.to_tensor, PacedToTensor)
                 ahead = self.calls["submit"] + self.rig.config.preprocessed_capacity + 1
-                self.rig.to_tensor.wait_for(min(ahead, self.rig.decoder.total))
+                self.rig.to_tensor.go_on_until(min(ahead, self.rig.decoder.total))
         self.collected += 1
         return super().collect()
 
@@ -293,7 +299,7 @@ class Rig:
 
     def compute_in_batches(self, batch: int, depth: int, *, slow: bool) -> None:
         """Have a backend that computes several frames at a time."""
-        self.to_tensor = TellingToTensor(self)
+        self.to_tensor = PacedToTensor(self)
         self.backend = BatchingBackend(self, batch, depth, slow=slow)
 
     @property
