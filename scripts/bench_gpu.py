@@ -5,8 +5,9 @@
     scripts/bench_gpu.py --sweep [--backend NAME] [--seconds 1]
 
 With ``--sweep``, the network alone at four sizes with every batch and number of streams, and what auto picks there and
-how long that takes.  Without an input, the sample clip is enlarged to 1080 lines, H.264, and repeated.  Frames per second are medians over
-the rounds, with the least and the most; the first round of all warms up and does not count.
+how long that takes once the libraries are loaded.  Without an input, the sample clip is enlarged to 1080 lines, H.264,
+and repeated.  Frames per second are medians over the rounds, with the least and the most; the first round of all warms
+up and does not count.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import attrs
 import av
 import numpy as np
 import trio
@@ -260,15 +262,15 @@ def sweep(folder: Path, chosen: argparse.Namespace) -> None:
     """Frames per second of the network alone, and what auto makes of it with nothing remembered."""
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     for width, height in SIZES:
-        source = make_clip(folder / f"{width}.mkv", width, height, repeats=1)
-
-        def planned(**how: int) -> tuple[EnginePlan, Any]:
-            options = UpscaleOptions(
-                source, folder / "out.mkv", model=chosen.model, device=chosen.device, backend=chosen.backend, **how
-            )
-            return make_plan(options)
-
-        plan, model = planned(batch=1, streams=1)
+        auto = UpscaleOptions(
+            make_clip(folder / f"{width}.mkv", width, height, repeats=1),
+            folder / "out.mkv",
+            model=chosen.model,
+            device=chosen.device,
+            backend=chosen.backend,
+        )
+        one_by_one = attrs.evolve(auto, batch=1, streams=1)
+        plan, model = make_plan(one_by_one)
         print(f"{plan.model.name} on {plan.device.name}, {plan.backend} {plan.precision}, {width}x{height}, fps")
         print("  streams  " + "".join(f"batch {batch:<6}" for batch in BATCHES))
         with speedometer(plan, model) as measuring:
@@ -277,10 +279,10 @@ def sweep(folder: Path, chosen: argparse.Namespace) -> None:
                 cells = [_rate(measuring, plan, streams, batch, chosen.seconds) for batch in BATCHES]
                 print(f"  {streams:<9}" + "".join(f"{cell:<12}" for cell in cells), flush=True)
         began = time.perf_counter()
-        planned(batch=1, streams=1)
+        make_plan(one_by_one)
         planning = time.perf_counter() - began
         began = time.perf_counter()
-        picked, _ = planned()
+        picked, _ = make_plan(auto)
         took = time.perf_counter() - began - planning
         assert picked.tuning is not None
         print(

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backend_rigs import OnnxRuntimeRig
 
 from rave_trio.frames import Tensor
-from rave_trio.speed import rate_of
+from rave_trio.inference.openvino_model import Model
+from rave_trio.speed import Speedometer, rate_of
 
 NOISE = Tensor(np.zeros((3, 2, 2), np.float32), lease=None)
 
@@ -71,3 +73,30 @@ def test_a_device_at_rest_is_warmed_up_for_as_long_as_asked():
     warm = rate_of(backend, NOISE, 1, seconds=0.1, warm_up=5.0, clock=lambda: backend.now)
     assert slow < 50
     assert warm == pytest.approx(100)
+
+
+class OfRig:
+    """An assembly whose networks are a rig's."""
+
+    def __init__(self, rig: OnnxRuntimeRig, model: Model) -> None:
+        self.rig, self.model = rig, model
+
+    def network(self, geometry: Any, streams: int, batch: int) -> Any:
+        self.rig.streams, self.rig.batch = streams, batch
+        return self.rig.backend(self.model, geometry)
+
+    def tensor(self, samples: np.ndarray) -> Tensor:
+        picture = self.rig.frame(samples).picture
+        assert isinstance(picture, Tensor)
+        return picture
+
+
+@pytest.mark.parametrize(("streams", "batch"), [(1, 1), (1, 4), (2, 1), (2, 3)])
+def test_networks_are_measured_one_after_another_and_nothing_is_left(upscaler, streams, batch):
+    rig = OnnxRuntimeRig()
+    model = Model("net", upscaler())
+    measuring = Speedometer(OfRig(rig, model))
+    for _ in range(2):
+        assert measuring.rate(model.geometry(20, 24, None), streams, batch, seconds=0.0) > 0
+        assert rig.pool.stats().leased == 0
+    rig.close()

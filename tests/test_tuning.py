@@ -54,6 +54,9 @@ class TestSearch:
     def test_takes_what_gives_three_hundredths_more_for_no_gain(self):
         assert self.tried({(1, 1): 100.0, (2, 1): 103.0, (1, 2): 103.01})[1] == (1, 2)
 
+    def test_does_not_go_on_where_one_picture_keeps_the_gpu_busy_for_long(self):
+        assert self.tried({(1, 1): 3.9}) == ([(1, 1)], (1, 1))
+
     def test_keeps_to_what_was_asked_for(self):
         assert self.tried({(4, 1): 30.0, (4, 2): 33.0}, batches=(4,)) == ([(4, 1), (4, 2)], (4, 2))
         assert self.tried({(1, 2): 30.0, (2, 2): 20.0}, streams=(2,)) == ([(1, 2), (2, 2)], (1, 2))

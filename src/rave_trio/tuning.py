@@ -36,6 +36,10 @@ STREAMS = (1, 2)
 GAIN = 1.03
 """By how much more than the best so far something must give to be worth its memory, and to be more than chance."""
 
+BUSY = 4.0
+"""Pictures a second below which nothing else is tried: what batches and streams save is milliseconds a picture, and a
+few pictures would take long."""
+
 SECONDS = 0.25
 """That each is measured for."""
 
@@ -157,6 +161,8 @@ def search(rate: Rate, batches: tuple[int, ...], streams: tuple[int, ...]) -> Tu
     first = rate(streams[0], batches[0])
     assert first is not None
     tuning = Tuning((Speed(batches[0], streams[0], first),))
+    if first < BUSY:
+        return tuning
     tuning = _climb(rate, tuning, [(batch, streams[0]) for batch in batches[1:]])
     return _climb(rate, tuning, [(tuning.best.batch, count) for count in streams[1:]])
 
