@@ -209,6 +209,11 @@ class TestAskedFor:
         made = plan(batch=4, streams=2)
         assert (chosen(made), made.tuning, speeds.asked) == ((4, 2), None, [])
 
+    def test_where_nothing_is_left_to_choose_nothing_is_measured(self, machine, plan):
+        speeds = machine(gpu(0), speeds=Speeds({}))
+        made = plan(streams=2, backend="tensorrt")
+        assert (chosen(made), made.tuning, speeds.asked) == ((1, 2), None, [])
+
     def test_one_of_them_leaves_the_other_to_be_measured(self, machine, plan):
         machine(gpu(0), speeds=Speeds({(4, 1): 10.0, (4, 2): 20.0, (1, 2): 10.0, (2, 2): 20.0}))
         assert chosen(plan(batch=4)) == (4, 2)

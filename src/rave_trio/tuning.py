@@ -119,7 +119,7 @@ def tuned(plan: EnginePlan, model: Model) -> EnginePlan:
     where something fails, nothing is chosen and nothing is remembered.  Blocking.
     """
     key = key_of(plan, model)
-    if key.batches + key.streams == (1, 1):
+    if len(key.batches) == len(key.streams) == 1:
         return plan
     folder = cache_folder("tuning")
     tuning = None if folder is None else remembered(key, folder)
