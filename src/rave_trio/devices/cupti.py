@@ -11,6 +11,7 @@ hundred thousand records, and what is left is handed over when the run's threads
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections.abc import Callable
@@ -101,6 +102,7 @@ class Recorder:
             _let_go(self)
             raise
         self._running = True
+        atexit.register(self.stop)  # CUPTI must not call back into a Python that is going away
 
     def now(self) -> int:
         """The time in the records' own nanoseconds."""
@@ -120,6 +122,7 @@ class Recorder:
         if not self._running:
             return
         self._running = False
+        atexit.unregister(self.stop)
         try:
             for name, *args in (("activity_flush_all", FORCED), *(("activity_disable", kind) for kind in _ALL)):
                 self._ask(name, *args)
