@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from cupti_standin import DTOD, DTOH, HTOD, PAGEABLE, CuptiStandIn, memcpy, memory
@@ -149,6 +151,22 @@ def test_an_end_that_fails_makes_records_lost_and_raises_nothing(library):
     assert recorder.activity.lost == 1
 
 
+def test_a_recording_that_nobody_ended_ends_before_python_goes_away():
+    script = (
+        "from cupti_standin import CuptiStandIn\n"
+        "from rave_trio.devices.cupti import Recorder\n"
+        "class Telling(CuptiStandIn):\n"
+        "    def activity_disable(self, kind):\n"
+        "        print('disabled', kind, flush=True)\n"
+        "Recorder(Telling()).start()\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent.parent / "shared"), *sys.path])
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+    assert (ended.returncode, ended.stdout.splitlines()) == (0, ["disabled 1", "disabled 22", "disabled 49"])
+
+
 def test_without_the_binding_there_is_one_line_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupti", None)
     with pytest.raises(CuptiUnavailable, match=r"not installed: pip install cupti-python$"):
@@ -183,11 +201,10 @@ def test_numbers_are_those_of_the_binding(binding):
         kind.name: int(kind) for kind in kinds if kind.name not in ("UNKNOWN", "FORCE_INT")
     }
     assert all(memories(number).name.startswith(name.upper()) for number, name in cupti.MEMORIES.items())
-    assert (cupti.COPIES, cupti.PEER_COPIES, cupti.ALLOCATIONS) == tuple(
-        binding.ActivityKind[name] for name in ("MEMCPY", "MEMCPY2", "MEMORY2")
-    )
+    records = binding.ActivityKind
+    assert [cupti.COPIES, cupti.PEER_COPIES, cupti.ALLOCATIONS] == [records.MEMCPY, records.MEMCPY2, records.MEMORY2]
     operations = binding.ActivityMemoryOperationType
-    assert (cupti.ALLOCATED, cupti.RELEASED) == (operations.ALLOCATION, operations.RELEASE)
+    assert [cupti.ALLOCATED, cupti.RELEASED] == [operations.ALLOCATION, operations.RELEASE]
 
 
 def test_the_bindings_own_records_are_read(binding, library, recorder):
