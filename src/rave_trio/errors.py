@@ -234,7 +234,7 @@ class AuditUnavailable(DeviceError):
     """What an audit watches cannot be watched here."""
 
     code, exit_code, kind = 113, 43, "audit_unavailable"
-    default_remedy = "leave out --audit, or install what it needs: pip install cupti-python"
+    default_remedy = "or leave out --audit"
 
 
 class EngineError(RaveError):

@@ -247,6 +247,20 @@ def test_a_network_that_was_loaded_again_leaves_copies_unjudged(gpus):
     assert "the network was loaded again" in found.message
 
 
+def test_what_goes_wrong_with_watching_costs_no_frame_and_is_no_pass(gpus):
+    audit = gpus.watch()
+    gpus.library.refuses, written = "get_timestamp", []
+    encoder = audit.around(Encoder(written.append), lambda: PoolStats(0, 9, 0, 0, 3, 0))
+    for index in range(FRAMES):
+        encoder.write(index)
+    report = audit.report(FRAMES, metrics(FRAMES), PoolStats(1, 9, 0, 0, 0, 0), 0)
+    audit.close()
+    assert written == list(range(FRAMES))
+    found = finding(report, "copies")
+    assert found.level is Level.WARN
+    assert "the steady state's beginning was missed" in found.message
+
+
 def test_a_short_clip_is_not_judged_and_does_not_fail(gpus):
     report = gpus.run(frames=WARM_UP)
     assert (levels(report)["copies"], levels(report)["memory"]) == (Level.WARN, Level.WARN)
@@ -266,7 +280,7 @@ def test_a_recording_that_cannot_begin_is_an_error_with_a_remedy(gpus):
     with pytest.raises(errors.AuditUnavailable, match="another profiler") as caught:
         gpus.watch()
     assert caught.value.exit_code == 43
-    assert "cupti-python" in caught.value.remedy
+    assert caught.value.remedy == "or leave out --audit"
 
 
 def test_a_device_that_cannot_be_opened_ends_the_recording(gpus, monkeypatch):

@@ -60,6 +60,8 @@ class RunAudit:
         self._device: Closable | None = None
         self._samples: dict[str, MemorySample] = {}
         self._pool_at_mark: PoolStats | None = None
+        self._spoilt: str | None = None
+        """Why the steady state's beginning is not known, if it is not though it came."""
         if records is None:
             return
         try:
@@ -93,13 +95,20 @@ class RunAudit:
             raise NvmlUnavailable(str(error)) from error
 
     def around(self, encoder: PartWriter, pool_stats: Callable[[], PoolStats]) -> PartWriter:
-        """The encoder, whose frames are counted: after :data:`WARM_UP` of them the steady state begins."""
+        """The encoder, whose frames are counted: after :data:`WARM_UP` of them the steady state begins.
+
+        What goes wrong with watching is told in the report and does not keep a frame from being encoded.
+        """
 
         def warm() -> None:
-            self._pool_at_mark = pool_stats()
-            if self._records is not None:
-                self._records.mark()
-            self.sample("steady")
+            try:
+                self._pool_at_mark = pool_stats()
+                if self._records is not None:
+                    self._records.mark()
+                self.sample("steady")
+            except Exception as error:
+                log.debug("the steady state's beginning", exc_info=True)
+                self._spoilt = f"{type(error).__name__}: {error}"
 
         return _Counting(encoder, warm)
 
@@ -116,11 +125,7 @@ class RunAudit:
         self.sample("end")
         self._records.stop()
         activity = self._records.activity
-        copies = judge_copies(expected_copies(self._plan), activity, frames)
-        if retreats and copies.level is Level.FAIL:
-            told = f"not judged, since memory ran out and the network was loaded again; {copies.message}"
-            copies = AuditFinding(Level.WARN, COPIES, told, copies.stage, copies.figures)
-        findings.append(copies)
+        findings.append(self._judge_copies(activity, frames, retreats))
         findings.append(self._judge_memory(activity, frames))
         return AuditReport(tuple(findings))
 
@@ -131,6 +136,15 @@ class RunAudit:
         device, self._device = self._device, None
         if device is not None:
             device.close()
+
+    def _judge_copies(self, activity: Activity, frames: int, retreats: int) -> AuditFinding:
+        found = judge_copies(expected_copies(self._plan), activity, frames)
+        why = f"the steady state's beginning was missed ({self._spoilt})" if self._spoilt else None
+        if retreats and found.level is Level.FAIL:
+            why = "memory ran out and the network was loaded again"
+        if why is None:
+            return found
+        return AuditFinding(Level.WARN, COPIES, f"not judged, since {why}; {found.message}", found.stage, found.figures)
 
     def _judge_memory(self, activity: Activity, frames: int) -> AuditFinding:
         samples = dict(self._samples)
