@@ -265,13 +265,12 @@ class AuditFailed(EngineError):
 
     code, exit_code, kind = 601, 53, "audit_failed"
 
-    def __init__(self, message: str, *, report: Any) -> None:
-        super().__init__(message)
-        self.report = report
-        """The :class:`rave_trio.PipelineReport`."""
+    report: Any = None
+    """The :class:`rave_trio.PipelineReport`."""
 
     def as_dict(self) -> dict[str, Any]:
-        return {**super().as_dict(), "report": self.report.as_dict()}
+        described = super().as_dict()
+        return described if self.report is None else {**described, "report": self.report.as_dict()}
 
 
 class Stopped(RaveError):

@@ -215,7 +215,9 @@ def _check_audit(report: PipelineReport) -> None:
 
     failures = "; ".join(f"{finding.code}: {finding.message}" for finding in report.audit.of(Level.FAIL))
     if failures:
-        raise AuditFailed(f"{report.output} is complete, but its audit failed: {failures}", report=report)
+        failed = AuditFailed(f"{report.output} is complete, but its audit failed: {failures}")
+        failed.report = report
+        raise failed
 
 
 class _Run:

@@ -164,7 +164,7 @@ class Gpus:
         audit = self.watch()
 
         def happens(_frame):
-            at = self.library.time
+            at = self.library.time + 1
             ups = [memcpy(HTOD, nbytes, at) for nbytes in UP]
             self.library.happens(*ups, *(memcpy(DTOH, nbytes, at) for nbytes in DOWN))
             self.library.happens(*(memcpy(kind, nbytes, at) for kind, nbytes in planted))

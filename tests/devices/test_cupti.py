@@ -107,6 +107,15 @@ def test_what_cannot_be_read_or_was_dropped_is_counted_as_lost(recorder, library
     assert recorder.activity.lost == 4
 
 
+def test_a_copy_of_which_cupti_does_not_know_when_it_was_is_counted_as_lost(recorder, library):
+    recorder.start()
+    recorder.mark()
+    library.happens(memcpy(HTOD, 100, 0, took=0))
+    recorder.stop()
+    assert recorder.activity.lost == 1
+    assert not recorder.activity.warm_up | recorder.activity.steady
+
+
 def test_buffers_may_come_from_any_thread(library, recorder):
     recorder.start()
     records = [memcpy(HTOD, 100, 5)] * 1000

@@ -157,6 +157,9 @@ class Recorder:
             return
         if record.kind not in (COPIES, PEER_COPIES):
             return
+        if not record.start:
+            self._lost += 1  # CUPTI could not tell when it was
+            return
         count = max(1, getattr(record, "copy_count", 1))
         copy = Copy(
             KINDS.get(record.copy_kind, "unknown"),
