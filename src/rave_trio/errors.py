@@ -230,6 +230,13 @@ class OutOfMemory(DeviceError, MemoryError):
     default_remedy = "use a smaller --tile, or free memory"
 
 
+class AuditUnavailable(DeviceError):
+    """What an audit watches cannot be watched here."""
+
+    code, exit_code, kind = 113, 43, "audit_unavailable"
+    default_remedy = "or leave out --audit"
+
+
 class EngineError(RaveError):
     """A promise of ours that did not hold.  Family 50..59."""
 
@@ -251,6 +258,19 @@ class Stalled(EngineError):
 
     code, exit_code, kind = 702, 52, "stalled"
     default_remedy = "run it again; --stall-timeout gives slow machines more time"
+
+
+class AuditFailed(EngineError):
+    """A run whose result is published and whose audit found a promise that did not hold; ``report`` has both."""
+
+    code, exit_code, kind = 601, 53, "audit_failed"
+
+    report: Any = None
+    """The :class:`rave_trio.PipelineReport`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        described = super().as_dict()
+        return described if self.report is None else {**described, "report": self.report.as_dict()}
 
 
 class Stopped(RaveError):

@@ -96,6 +96,9 @@ class UpscaleOptions:
     ``grey`` or ``#rrggbb``; ``deinterlace`` is auto, off or bwdif; ``strict`` makes damage in the input an error;
     ``drop_unsupported`` leaves out what the container cannot hold.
 
+    ``audit`` watches the run's copies, memory and counts, and makes a promise that does not hold an error once the
+    result is published.
+
     ``vram_limit`` bounds the device's memory, on the CPU that of the frames and the network, in bytes or as ``2GiB``;
     ``stall_timeout`` is how many seconds a native call may take before it is given up, None meaning 60, or more where
     a frame may honestly take longer.
@@ -120,5 +123,6 @@ class UpscaleOptions:
     deinterlace: str = attrs.field(default="auto", validator=_known_deinterlacing)
     strict: bool = False
     drop_unsupported: bool = False
+    audit: bool = False
     vram_limit: int | None = attrs.field(default=None, converter=_as_bytes)
     stall_timeout: float | None = attrs.field(default=None, validator=_positive_number)

@@ -29,6 +29,7 @@ from rave_trio.gpu.path import (
     gpu_obstacle,
     gpu_precision,
 )
+from rave_trio.gpu.transfers import PlannedCopy, planned_copies
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, ModelMetadata
@@ -118,6 +119,15 @@ class EnginePlan:
         """Frames under way in the backend."""
         return self.fit.depth
 
+    @property
+    def copies(self) -> tuple[PlannedCopy, ...]:
+        """Those between host and GPU that belong to every frame; none where all of it is on one of them."""
+        if self.gpu is None:
+            return ()
+        by_nvenc = ENCODERS[self.encoder.encoder].software is not None
+        source, target = self.surface, self.encoder.surface
+        return planned_copies(source if self.decoder == "libav" else None, None if by_nvenc else target)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         surface = self.encoder.surface
@@ -153,6 +163,7 @@ class EnginePlan:
             "memory_bytes": self.fit.memory,
             "memory_limit": self.options.vram_limit,
             "flops_per_frame": self.fit.flops,
+            "expected_copies": [attrs.asdict(copy) for copy in self.copies],
             "notes": list(self.notes),
         }
 
