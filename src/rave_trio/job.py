@@ -164,6 +164,7 @@ async def _run(
         metrics=pipeline.metrics,
         ledger=ledger.stats(),
         pool=assembly.pool_stats(),
+        page_locked=assembly.page_locked(),
         findings=run.findings,
         notes=tuple(run.notes),
     )

@@ -75,7 +75,11 @@ def alpha_of(frame: VideoFrame, layout: Layout, surface: SurfaceDescriptor) -> S
 
 def blank(target: SurfaceDescriptor) -> VideoFrame:
     """A frame of that size and format, with its colour tags; its contents are undefined."""
-    frame = VideoFrame(target.width, target.height, target.pixel_format.name)
+    return tagged(VideoFrame(target.width, target.height, target.pixel_format.name), target)
+
+
+def tagged(frame: VideoFrame, target: SurfaceDescriptor) -> VideoFrame:
+    """``frame`` with the colour tags of ``target``."""
     frame.colorspace, frame.color_range = target.color.matrix, target.color.range
     frame.color_primaries, frame.color_trc = target.color.primaries, target.color.transfer
     return frame

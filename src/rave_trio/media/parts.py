@@ -16,9 +16,12 @@ from typing import Any, Protocol
 
 import attrs
 import av
+import numpy as np
+import numpy.typing as npt
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
@@ -225,8 +228,11 @@ class PartEncoder:
 
     def _encode(self, native: VideoFrame | None) -> None:
         assert self._stream is not None
-        with writing(self.path, EncodeError):
-            packets = self._stream.encode(native)
+        try:
+            with writing(self.path, EncodeError):
+                packets = self._stream.encode(native)
+        finally:
+            del native  # an error's traceback would keep its memory
         for packet in packets:
             self._file.write(packet)
 
@@ -247,6 +253,12 @@ def _with_captions(frame: Frame) -> VideoFrame:
         threads=1,
     )
     for target, source in zip(carrier.planes, native.planes, strict=True):
-        memoryview(target)[:] = memoryview(source)  # both are PyAV's own, so their pitches are the same
+        common = min(target.line_size, source.line_size)  # and more than a row of samples
+        _lines(target)[:, :common] = _lines(source)[:, :common]
     carrier.pict_type = PictureType.NONE
     return carrier
+
+
+def _lines(plane: VideoPlane) -> npt.NDArray[np.uint8]:
+    """The plane's bytes, line by line, with what lies between its rows."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
