@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 
 from rave_trio.color.layout import BYTES, Component, Layout, Packing
 from rave_trio.frames import SurfaceDescriptor
@@ -85,6 +86,14 @@ def tagged(frame: VideoFrame, target: SurfaceDescriptor) -> VideoFrame:
     return frame
 
 
+def paint(target: VideoFrame, source: VideoFrame) -> None:
+    """Copy the picture of ``source``, of the same size and format and stored from its first row down, whatever lies
+    between its rows."""
+    for there, here in zip(target.planes, source.planes, strict=True):
+        common = min(there.line_size, here.line_size)  # a row of samples at least
+        _lines(there)[:, :common] = _lines(here)[:, :common]
+
+
 def clear(frame: VideoFrame) -> None:
     """Set every byte of every plane to zero."""
     for plane in frame.planes:
@@ -110,3 +119,7 @@ def _words(
     pitch = source.line_size
     words: Array = np.ndarray((height, width), dtype, memoryview(source), offset, (abs(pitch), step))
     return words[::-1] if pitch < 0 else words  # a picture stored from its last row up
+
+
+def _lines(plane: VideoPlane) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)

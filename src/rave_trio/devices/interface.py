@@ -101,6 +101,10 @@ class Device(Protocol):
     def free(self) -> int:
         """What is left."""
 
+    @property
+    def pinned(self) -> int:
+        """What is page-locked now of the host's memory."""
+
     def allocate(self, nbytes: int) -> DeviceMemory:
         """Exactly ``nbytes`` of memory.  Raises MemoryError where there is not that much."""
 

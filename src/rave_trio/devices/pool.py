@@ -50,7 +50,12 @@ def pinned_pool(device: Device, ledger: Ledger, owner: str) -> DevicePool:
 
 def free_when_done(memory: DeviceMemory) -> None:
     """Close ``memory`` once the work that was last launched with it is done, or has failed."""
+    settle(memory)
+    memory.close()
+
+
+def settle(memory: DeviceMemory) -> None:
+    """Wait until the work that was last launched with it is done, or has failed."""
     if memory.last_use is not None:
         with contextlib.suppress(LaunchError):
             memory.last_use.wait()
-    memory.close()

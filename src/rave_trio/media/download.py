@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 from rave_trio.color.cuda.conversion import MemoryLease, MemoryPool, check_planes
+from rave_trio.color.cuda.host import can_be_wrapped, copied, placed_planes, wrapped
 from rave_trio.color.cuda.planes import PlaneLayout, SurfaceLayout, layout
 from rave_trio.devices.arrays import DeviceArray, DevicePicture
 from rave_trio.devices.copies import copy_to_host
 from rave_trio.devices.interface import Device, Event, LaunchError, Stream, use
 from rave_trio.errors import EncodeError, OutOfMemory, located
-from rave_trio.frames import Closable, Frame, Surface, SurfaceDescriptor
+from rave_trio.frames import Frame, Surface, SurfaceDescriptor
 from rave_trio.media.parts import Part, PartWriter
-from rave_trio.media.wrapping import can_be_wrapped, copied, wrapped
+from rave_trio.memory import Loans
 
 Copy = Callable[[Any, Any, Any], None]
 """``copy(stream, source, target)`` launches a copy of bytes to the host and may return before it is done."""
+
+BYTES = "uint8"
 
 MARGIN = 64
 """Bytes after the last plane that libav's encoders may read, as after the planes of its own frames."""
@@ -38,45 +38,6 @@ class _Download:
     placed: SurfaceLayout
     lease: MemoryLease
     done: Event
-
-
-class _Returns:
-    """Loans that are over, from whatever thread and in the midst of whatever libav or a collection was doing there."""
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[Closable] = SimpleQueue()  # whose put may interrupt itself, as a pool's lock may not
-        self._over = False
-
-    def put(self, lease: Closable) -> None:
-        self._queue.put(lease)
-        if self._over:
-            self.give_back()
-
-    def give_back(self) -> None:
-        """Close those that have come."""
-        while True:
-            try:
-                self._queue.get_nowait().close()
-            except Empty:
-                return
-
-    def close(self) -> None:
-        """Close those that have come, and those that come from now on at once."""
-        self._over = True
-        self.give_back()
-
-
-class _Loan:
-    """Leased bytes as numpy sees them: the loan is over when the last array that shows some of them is gone."""
-
-    def __init__(self, lease: MemoryLease, raw: npt.NDArray[np.uint8], returns: _Returns) -> None:
-        self.__array_interface__ = raw.__array_interface__
-        self._raw = raw
-        self._lease = lease
-        self._returns = returns
-
-    def __del__(self) -> None:
-        self._returns.put(self._lease)
 
 
 class DownloadingEncoder:
@@ -119,7 +80,7 @@ class DownloadingEncoder:
         self._wrap = wrap
         self._copy = copy
         self._pending: _Download | None = None
-        self._returns = _Returns()
+        self._loans = Loans()
 
     @property
     def part(self) -> Part:
@@ -159,7 +120,7 @@ class DownloadingEncoder:
         try:
             self._encoder.close()
         finally:
-            self._returns.close()
+            self._loans.close()
 
     def _launched(self, frame: Frame) -> _Download:
         descriptor, picture = frame.surface.descriptor, frame.surface.native
@@ -168,7 +129,7 @@ class DownloadingEncoder:
         lease = self._pool.lease(placed.nbytes + MARGIN)
         try:
             with _told(frame.index), use(self._stream, picture.memory, lease.memory):
-                self._copy(self._stream, source, lease.memory.array((placed.nbytes,), np.uint8))
+                self._copy(self._stream, source, lease.memory.array(source.shape, BYTES))
             done = lease.memory.last_use
             assert done is not None
         except BaseException:
@@ -190,30 +151,27 @@ class DownloadingEncoder:
                 self._encoder.write(frame)
             finally:
                 frame.close()
-                self._returns.give_back()
+                self._loans.give_back()
 
     def _native(self, download: _Download) -> Any:
-        memory = download.lease.memory
-        raw = np.asarray(_Loan(download.lease, memory.array((memory.nbytes,), np.uint8), self._returns))
-        planes = [_rows(raw, plane) for plane in download.placed.planes]
-        wrap = self._wrap and can_be_wrapped(download.descriptor, len(planes))
-        return (wrapped if wrap else copied)(planes, download.descriptor)
+        memory, descriptor, placed = download.lease.memory, download.descriptor, download.placed
+        raw = self._loans.array(download.lease, memory.array((memory.nbytes,), BYTES))
+        planes = placed_planes(raw, placed)
+        if self._wrap and can_be_wrapped(descriptor, len(planes)):
+            return wrapped(planes, descriptor)
+        return copied(planes, descriptor, placed)
 
 
 def _in_one_piece(picture: DevicePicture) -> tuple[DeviceArray, SurfaceLayout]:
-    """All bytes from the first of the picture's to the last, and how the planes lie in them."""
+    """All bytes from the first sample of the picture to the last, and how the planes lie in them, in whole rows."""
     first = min(plane.offset for plane in picture.planes)
     nbytes = max(plane.offset + plane.nbytes for plane in picture.planes) - first
     planes = tuple(
         PlaneLayout(plane.offset - first, plane.pitch, plane.rows, plane.shape[-1], plane.dtype)
         for plane in picture.planes
     )
-    return DeviceArray(picture.memory, (nbytes,), np.uint8, offset=first), SurfaceLayout(planes, nbytes)
-
-
-def _rows(raw: npt.NDArray[np.uint8], plane: PlaneLayout) -> npt.NDArray[Any]:
-    strides = plane.pitch, plane.dtype.itemsize
-    return np.ndarray((plane.rows, plane.samples), plane.dtype, raw, plane.offset, strides)
+    whole = max(plane.offset + plane.rows * plane.pitch for plane in planes)
+    return DeviceArray(picture.memory, (nbytes,), BYTES, offset=first), SurfaceLayout(planes, whole)
 
 
 @contextlib.contextmanager

@@ -16,15 +16,13 @@ from typing import Any, Protocol
 
 import attrs
 import av
-import numpy as np
-import numpy.typing as npt
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
-from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
+from rave_trio.color.samples import paint
 from rave_trio.errors import EncodeError, MuxError, OutputNotWritable
 from rave_trio.frames import Frame
 from rave_trio.media._libav import writing
@@ -252,13 +250,6 @@ def _with_captions(frame: Frame) -> VideoFrame:
         interpolation=Interpolation.POINT,
         threads=1,
     )
-    for target, source in zip(carrier.planes, native.planes, strict=True):
-        common = min(target.line_size, source.line_size)  # and more than a row of samples
-        _lines(target)[:, :common] = _lines(source)[:, :common]
+    paint(carrier, native)
     carrier.pict_type = PictureType.NONE
     return carrier
-
-
-def _lines(plane: VideoPlane) -> npt.NDArray[np.uint8]:
-    """The plane's bytes, line by line, with what lies between its rows."""
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
