@@ -92,7 +92,7 @@ class HostAssembly:
         return Tensor(samples, None)
 
     def to_surface(self) -> Converter:
-        return TensorToSurface(self._plan.encoder.surface)
+        return TensorToSurface(self._plan.encoder.surface, dither=self._plan.dither)
 
     def encoder(self, parts: PartsFolder) -> PartWriter:
         return software_encoder(self._plan, parts)

@@ -114,7 +114,9 @@ class GpuAssembly:
     def to_surface(self) -> Converter:
         surface, stream = self._plan.encoder.surface, self.device.stream()
         alignment = DENSE if self._by_nvenc else ROW_ALIGNMENT
-        return CudaTensorToSurface(surface, self._pool, stream, dtype=self._dtype, alignment=alignment)
+        return CudaTensorToSurface(
+            surface, self._pool, stream, dtype=self._dtype, dither=self._plan.dither, alignment=alignment
+        )
 
     @property
     def _by_nvenc(self) -> bool:
