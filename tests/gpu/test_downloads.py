@@ -97,8 +97,15 @@ def assert_same(sent, got):
         assert (there == back).all()
 
 
-@pytest.mark.parametrize("size", [(322, 182), (37, 29), (3840, 2160)], ids=str)
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *((name, size) for name in FORMATS for size in ((322, 182), (37, 29))),
+        ("nv12", (3840, 2160)),
+        ("yuv420p10le", (3840, 2160)),
+    ],
+    ids=str,
+)
 def test_pictures_arrive_as_they_were_wrapped_or_copied(rig, name, size):
     for wrap in (True, False):
         kept = Kept()
