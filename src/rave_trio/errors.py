@@ -18,6 +18,8 @@ Hundreds of ``code`` follow the engine's older numbering: 1xx device, 2xx model 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 
@@ -278,3 +280,20 @@ class Stopped(RaveError):
 
     code, exit_code, kind = 401, 130, "stopped"
     default_remedy = "run the same command again to start over"
+
+
+@contextlib.contextmanager
+def located(stage: str, frame: Callable[[], int | None]) -> Iterator[None]:
+    """Give an error inside its stage and frame; one that nobody planned for becomes a StageCrashed or OutOfMemory."""
+    try:
+        yield
+    except RaveError as error:
+        error.at(stage, frame())
+        raise
+    except Exception as error:
+        index = frame()
+        place = "" if index is None else f" on frame {index}"
+        if isinstance(error, MemoryError):
+            raise OutOfMemory(f"{stage} found no memory{place}", stage=stage, frame=index) from error
+        what = f"{stage} crashed{place}: {type(error).__name__}: {error}"
+        raise StageCrashed(what, stage=stage, frame=index) from error

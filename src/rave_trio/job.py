@@ -31,7 +31,7 @@ from rave_trio.media.images import publish_images
 from rave_trio.media.parts import Part, PartsFolder, PartWriter
 from rave_trio.media.publish import Publication, publish
 from rave_trio.media.sequence import ImageSequence
-from rave_trio.memory import Ledger, PoolStats, Waiting
+from rave_trio.memory import Ledger, LedgerStats, PoolStats, Waiting
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
 from rave_trio.plan import EnginePlan, make_plan, partial_path
@@ -146,7 +146,7 @@ async def _run(
     run = _Run(plan, pipeline, stop, on_progress)
     async with contextlib.AsyncExitStack() as watched:
         audit = await _watch(watched, plan, ledger, pipeline) if options.audit else None
-        part, pool = await _carry_out(plan, model, ledger, waiting, pipeline, run, audit)
+        part, pool, page_locked = await _carry_out(plan, model, ledger, waiting, pipeline, run, audit)
         report = PipelineReport(
             plan=plan,
             output=options.output,
@@ -155,6 +155,7 @@ async def _run(
             metrics=pipeline.metrics,
             ledger=ledger.stats(),
             pool=pool,
+            page_locked=page_locked,
             findings=run.findings,
             notes=tuple(run.notes),
         )
@@ -174,8 +175,11 @@ async def _carry_out(
     pipeline: UpscalePipeline,
     run: _Run,
     audit: RunAudit | None,
-) -> tuple[Part, PoolStats]:
-    """Make all that the plan needs, run, publish, and close it again; the part, and what the pool has done."""
+) -> tuple[Part, PoolStats, LedgerStats]:
+    """Make all that the plan needs, run, publish, and close it again.
+
+    Gives the part, what the pool has done, and what host memory was page-locked.
+    """
     async with contextlib.AsyncExitStack() as held:
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
         assembly = await _hold(held, assemble, plan, model, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
@@ -195,7 +199,7 @@ async def _carry_out(
             return await run.produce(decoder, to_tensor, backend, to_surface, encoder, parts)
 
         part = await alongside(work, run.tell)
-    return part, assembly.pool_stats()
+    return part, assembly.pool_stats(), assembly.page_locked()
 
 
 async def _watch(

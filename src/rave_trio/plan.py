@@ -16,6 +16,7 @@ import attrs
 from rave_trio import errors
 from rave_trio.choice import choose
 from rave_trio.color import HD_LINES, range_of
+from rave_trio.color.dither import MOST_BITS
 from rave_trio.costs import Costs, GpuCosts, HostCosts
 from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
@@ -115,6 +116,11 @@ class EnginePlan:
         )
 
     @property
+    def dither(self) -> bool:
+        """Whether samples are rounded by an ordered threshold, as asked for and where it can be seen."""
+        return self.options.dither and self.encoder.surface.pixel_format.bit_depth <= MOST_BITS
+
+    @property
     def depth(self) -> int:
         """Frames under way in the backend."""
         return self.fit.depth
@@ -139,6 +145,7 @@ class EnginePlan:
                 "width": surface.width,
                 "height": surface.height,
                 "pixel_format": surface.pixel_format.name,
+                "dither": self.dither,
                 "encoder": self.encoder.encoder,
                 "encoder_options": dict(self.encoder.options),
             },
@@ -203,7 +210,10 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         *(c.note for c in carriage if c.note),
         *_label_notes(media, carriage, container),
     ]
-    notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, model.metadata)]
+    notes += [
+        *_color_notes(source, encoder.surface, dither=options.dither),
+        *_hdr_notes(media, encoder, model.metadata),
+    ]
     notes += [*choice.notes, *decoding.notes, *encoding.notes]
     costs = _costs(choice.host, choice.gpu, precision)
     work = Work(model, decoding.surface, encoder.surface, precision, costs, options.tile, options.stall_timeout)
@@ -421,10 +431,12 @@ def _label_notes(media: MediaInfo, carriage: tuple[Carriage, ...], container: Co
     return notes
 
 
-def _color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor) -> list[str]:
+def _color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor, *, dither: bool) -> list[str]:
     notes = []
     if source.pixel_format.name != target.pixel_format.name:
         notes.append(f"{source.pixel_format.name} becomes {target.pixel_format.name}")
+    if dither and (bits := target.pixel_format.bit_depth) > MOST_BITS:
+        notes.append(f"not dithered: {target.pixel_format.name} has {bits} bits, which show no steps")
     untagged = source.color.matrix == UNSPECIFIED and not source.pixel_format.is_rgb
     if untagged and source.height < HD_LINES <= target.height:
         notes.append("the input's colours are untagged: read as BT.601, written as BT.709, as players will assume")

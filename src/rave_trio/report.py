@@ -28,6 +28,8 @@ class PipelineReport:
     metrics: PipelineMetrics
     ledger: LedgerStats
     pool: PoolStats
+    page_locked: LedgerStats
+    """The host's memory that a GPU copied to, beside ``ledger``, which on a GPU is the account of its own memory."""
     findings: Findings
     """What was found in the input only while reading it."""
     notes: tuple[str, ...] = ()
@@ -52,6 +54,7 @@ class PipelineReport:
             "notes": list(self.notes),
             "metrics": self.metrics.as_dict(),
             "memory": attrs.asdict(self.ledger),
+            "page_locked": attrs.asdict(self.page_locked),
             "pool": {**attrs.asdict(self.pool), "hit_rate": self.pool.hit_rate},
             "plan": self.plan.as_dict(),
         }

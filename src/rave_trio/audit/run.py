@@ -209,7 +209,7 @@ def _judge_counts(frames: int, metrics: PipelineMetrics) -> AuditFinding:
 
 
 class _Counting:
-    """An encoder that says when :data:`WARM_UP` frames are in it."""
+    """An encoder that says when :data:`WARM_UP` frames are behind it: it may still work on one more."""
 
     def __init__(self, encoder: PartWriter, warm: Callable[[], None]) -> None:
         self._encoder = encoder
@@ -227,7 +227,7 @@ class _Counting:
     def write(self, frame: Frame) -> None:
         self._encoder.write(frame)
         self._frames += 1
-        if self._frames == WARM_UP:
+        if self._frames == WARM_UP + 1:
             self._warm()
 
     def finish(self) -> Part:

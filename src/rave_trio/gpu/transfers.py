@@ -12,26 +12,27 @@ from rave_trio.frames import SurfaceDescriptor
 
 @attrs.frozen
 class PlannedCopy:
-    """One copy that is made for every frame: that of one plane, without the gaps between rows."""
+    """One copy that is made for every frame."""
 
     direction: str
     """``HtoD`` or ``DtoH``."""
-    plane: int
+    plane: int | None
+    """Which plane of the picture, without the gaps between rows; None for all of them in one piece, gaps included."""
     nbytes: int
     stage: str
 
 
 def planned_copies(source: SurfaceDescriptor | None, target: SurfaceDescriptor | None) -> tuple[PlannedCopy, ...]:
     """All of them: for each plane of ``source``, which a software decoder gives out and the GPU reads, one up; for
-    each of ``target``, which a software encoder takes from the GPU, one down.
+    ``target``, which a software encoder takes from the GPU, one down.
 
     None stands for a picture that is decoded (by NVDEC) or encoded (by NVENC) where it lies.
     """
     up = () if source is None else plane_bytes(source)
-    down = () if target is None else plane_bytes(target)
+    down = () if target is None else (layout(target).extent,)
     return (
         *(PlannedCopy("HtoD", plane, nbytes, "preprocess") for plane, nbytes in enumerate(up)),
-        *(PlannedCopy("DtoH", plane, nbytes, "encode") for plane, nbytes in enumerate(down)),
+        *(PlannedCopy("DtoH", None, nbytes, "encode") for nbytes in down),
     )
 
 
