@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -11,6 +11,9 @@ from rave_trio.media.findings import Findings
 from rave_trio.memory import LedgerStats, PoolStats
 from rave_trio.pipeline import PipelineMetrics
 from rave_trio.plan import EnginePlan
+
+if TYPE_CHECKING:
+    from rave_trio.audit.findings import AuditReport
 
 
 @attrs.frozen
@@ -25,10 +28,14 @@ class PipelineReport:
     metrics: PipelineMetrics
     ledger: LedgerStats
     pool: PoolStats
+    page_locked: LedgerStats
+    """The host's memory that a GPU copied to, beside ``ledger``, which on a GPU is the account of its own memory."""
     findings: Findings
     """What was found in the input only while reading it."""
     notes: tuple[str, ...] = ()
     """The same in words, and what could not be published; the plan has notes of its own."""
+    audit: AuditReport | None = None
+    """What the audit says, where one was asked for."""
 
     @property
     def fps(self) -> float:
@@ -37,7 +44,7 @@ class PipelineReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
+        described = {
             "output": str(self.output),
             "frames": self.frames,
             "seconds": self.seconds,
@@ -47,6 +54,8 @@ class PipelineReport:
             "notes": list(self.notes),
             "metrics": self.metrics.as_dict(),
             "memory": attrs.asdict(self.ledger),
+            "page_locked": attrs.asdict(self.page_locked),
             "pool": {**attrs.asdict(self.pool), "hit_rate": self.pool.hit_rate},
             "plan": self.plan.as_dict(),
         }
+        return described if self.audit is None else {**described, "audit": self.audit.as_dict()}
