@@ -10,10 +10,11 @@ tens digit names the family, which is split by whose fault it is:
     ├── ModelError            30..39   the model's
     ├── DeviceError           40..49   the device's
     ├── EngineError           50..59   ours
+    ├── WatchError            60..69   what should let somebody watch
     └── Stopped               130      nobody's: a stop was asked for
 
 Hundreds of ``code`` follow the engine's older numbering: 1xx device, 2xx model and inference, 3xx media, 4xx flow,
-6xx invariants, 7xx recovered faults, 8xx requests.
+6xx invariants, 7xx recovered faults, 8xx requests, 9xx watching.
 """
 
 from __future__ import annotations
@@ -251,6 +252,15 @@ class Stalled(EngineError):
 
     code, exit_code, kind = 702, 52, "stalled"
     default_remedy = "run it again; --stall-timeout gives slow machines more time"
+
+
+class WatchError(RaveError):
+    """The run cannot be watched as asked.  Family 60..69."""
+
+
+class MetricsPortUnavailable(WatchError):
+    code, exit_code, kind = 900, 60, "metrics_port_unavailable"
+    default_remedy = "choose another --metrics-port; 0 takes any that is free"
 
 
 class Stopped(RaveError):

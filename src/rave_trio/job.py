@@ -31,6 +31,9 @@ from rave_trio.media.parts import Part, PartsFolder, PartWriter
 from rave_trio.media.publish import Publication, publish
 from rave_trio.media.sequence import ImageSequence
 from rave_trio.memory import Ledger, Waiting
+from rave_trio.observe.health import HealthSnapshot
+from rave_trio.observe.page import write_report
+from rave_trio.observe.watch import INTERVAL, Watch
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
 from rave_trio.plan import EnginePlan, make_plan, partial_path
@@ -45,9 +48,6 @@ log = logging.getLogger("rave_trio.job")
 FIRST_NUMBER = 1
 """Of an image sequence whose input has no numbers of its own."""
 
-PROGRESS_INTERVAL = 0.25
-"""Seconds between two calls of a progress function."""
-
 
 @attrs.frozen
 class Progress:
@@ -58,6 +58,13 @@ class Progress:
     done: int
     total: int | None
     metrics: PipelineMetrics
+    _health: Callable[[], HealthSnapshot | None] = attrs.field(repr=False, eq=False)
+
+    def health(self) -> HealthSnapshot:
+        """How the run is when this is called, now or at any later moment, from any thread."""
+        found = self._health()
+        assert found is not None
+        return found
 
     @property
     def fps(self) -> float:
@@ -138,9 +145,10 @@ async def _run(
     if on_plan is not None:
         on_plan(plan)
     ledger, waiting = Ledger(plan.options.vram_limit), Waiting()
-    pipeline = UpscalePipeline(plan.fit.pipeline, waiting)
-    run = _Run(plan, pipeline, stop, on_progress)
     async with contextlib.AsyncExitStack() as held:
+        watch = await _hold(held, Watch, plan, ledger)
+        pipeline = UpscalePipeline(plan.fit.pipeline, waiting, watch.observer)
+        run = _Run(plan, pipeline, stop, on_progress, watch)
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
         assembly = await _hold(held, assemble, plan, model, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
         parts = await _hold(held, PartsFolder, options.output)
@@ -151,6 +159,7 @@ async def _run(
         encoder = await _hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
         to_tensor = await _make(assembly.to_tensor)
         to_surface = await _make(assembly.to_surface)
+        watch.attach(pipeline, assembly.pool_stats)
 
         async def work() -> Part:
             return await run.produce(decoder, to_tensor, backend, to_surface, encoder, parts)
@@ -165,21 +174,39 @@ async def _run(
         ledger=ledger.stats(),
         pool=assembly.pool_stats(),
         findings=run.findings,
-        notes=tuple(run.notes),
+        fingerprint=watch.fingerprint,
+        series=watch.series(),
+        notes=(*run.notes, *watch.notes),
     )
     log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
+    return await _written(report)
+
+
+async def _written(report: PipelineReport) -> PipelineReport:
+    """Write the report where it was asked for; if that cannot be, the result stands, and a note says so."""
+    path = report.plan.options.report
+    if path is None:
+        return report
+    try:
+        await trio.to_thread.run_sync(write_report, report, path)
+    except Exception as error:
+        note = f"the report {path} could not be written: {getattr(error, 'strerror', None) or error}"
+        log.warning("%s", note, exc_info=not isinstance(error, OSError))
+        return attrs.evolve(report, notes=(*report.notes, note))
     return report
 
 
 class _Run:
     """One run's middle: frames through the pipeline, and the finished part into its place."""
 
-    def __init__(self, plan: EnginePlan, pipeline: UpscalePipeline, stop: Stop, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, plan: EnginePlan, pipeline: UpscalePipeline, stop: Stop, on_progress: OnProgress | None, watch: Watch
+    ) -> None:
         self._plan = plan
+        self._watch = watch
         self._pipeline = pipeline
         self._stop = stop
         self._on_progress = on_progress
-        self._phase = "upscale"
         self.findings = Findings()
         self._shifts: tuple[Fraction, ...] = ()
         self.notes: list[str] = []
@@ -195,7 +222,7 @@ class _Run:
     ) -> Part:
         """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""
         metrics = await self._pipeline.run(decoder, to_tensor, backend, to_surface, encoder, stop=self._stop)
-        self._phase = "publish"
+        self._watch.publishing()
         self.findings, self._shifts = decoder.findings, decoder.shifts
         self.notes += decoder.findings.notes()
         if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
@@ -296,19 +323,21 @@ class _Run:
         await trio.to_thread.run_sync(work)
 
     async def tell(self) -> None:
-        """Report progress until cancelled."""
-        if self._on_progress is None:
-            return
+        """Take down how the run is, and report progress, until cancelled."""
         try:
             while True:
-                self._on_progress(self._progress())
-                await trio.sleep(PROGRESS_INTERVAL)
+                self._tell_once()
+                await trio.to_thread.run_sync(self._watch.read, abandon_on_cancel=True)
+                await trio.sleep(INTERVAL)
         finally:
-            self._on_progress(self._progress())  # the last word, whatever came of the run
+            self._tell_once()  # the last word, whatever came of the run
 
-    def _progress(self) -> Progress:
-        metrics = self._pipeline.metrics
-        return Progress(self._phase, metrics.frames_encoded, self._plan.media.video.frames, metrics)
+    def _tell_once(self) -> None:
+        self._watch.sample()
+        if self._on_progress is not None:
+            metrics = self._pipeline.metrics
+            total = self._plan.media.video.frames
+            self._on_progress(Progress(self._watch.phase, metrics.frames_encoded, total, metrics, self._watch.health))
 
 
 def _named(error: Exception) -> RaveError:

@@ -52,6 +52,7 @@ from rave_trio.media.hdr import is_held_by
 from rave_trio.media.probe import MediaInfo, probe
 from rave_trio.media.sequence import ImageSequence
 from rave_trio.media.tags import lost_file_tags, lost_tags
+from rave_trio.observe.places import check_places
 from rave_trio.options import UpscaleOptions
 
 RGB, BT709, BT601 = 0, 1, 6
@@ -163,6 +164,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
     Raises the one RaveError that explains why the run cannot be.
     """
     container = check_output(options)
+    check_places(options)
     media = probe(options.input, video_stream=options.video_stream, frame_rate=options.frame_rate)
     source = media.video.surface
     background = _background(options, media)

@@ -7,10 +7,17 @@ from typing import Any
 
 import attrs
 
+from rave_trio.fingerprint import EngineFingerprint
 from rave_trio.media.findings import Findings
 from rave_trio.memory import LedgerStats, PoolStats
 from rave_trio.pipeline import PipelineMetrics
 from rave_trio.plan import EnginePlan
+
+SCHEMA_VERSION = 1
+"""Of what :meth:`PipelineReport.as_dict` gives: raised when a field goes or changes its meaning, not when one comes."""
+
+SCHEMA = Path(__file__).parent / "schemas" / "report.json"
+"""The JSON Schema (draft 2020-12) of the same."""
 
 
 @attrs.frozen
@@ -27,6 +34,9 @@ class PipelineReport:
     pool: PoolStats
     findings: Findings
     """What was found in the input only while reading it."""
+    fingerprint: EngineFingerprint
+    series: dict[str, list[float | None]]
+    """The run's numbers over time, by column; ``rave_trio.observe.watch.COLUMNS`` says what they are."""
     notes: tuple[str, ...] = ()
     """The same in words, and what could not be published; the plan has notes of its own."""
 
@@ -36,8 +46,9 @@ class PipelineReport:
         return self.frames / self.seconds if self.seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON, as ``schemas/report.json`` has them."""
         return {
+            "schema_version": SCHEMA_VERSION,
             "output": str(self.output),
             "frames": self.frames,
             "seconds": self.seconds,
@@ -48,5 +59,7 @@ class PipelineReport:
             "metrics": self.metrics.as_dict(),
             "memory": attrs.asdict(self.ledger),
             "pool": {**attrs.asdict(self.pool), "hit_rate": self.pool.hit_rate},
+            "series": self.series,
+            "fingerprint": self.fingerprint.as_dict(),
             "plan": self.plan.as_dict(),
         }

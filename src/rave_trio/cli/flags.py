@@ -123,8 +123,20 @@ class JobFlags:
     drop_unsupported: Annotated[bool, Parameter(negative="")] = False
     """Leave out streams that the output's container cannot hold instead of refusing."""
 
+    trace: Path | None = None
+    """Write a trace of the run to this file, for Perfetto or chrome://tracing."""
+
+    report: Path | None = None
+    """Write a report of the run to this file: a page (.html) or JSON (.json)."""
+
+    metrics_port: int | None = None
+    """Serve metrics for Prometheus at this port while the run lasts, and its health at /healthz; 0 takes a free one."""
+
+    metrics_host: str = "127.0.0.1"
+    """The address to serve metrics at; 0.0.0.0 lets other machines read them."""
+
     overwrite: Annotated[bool, Parameter(name=("--overwrite", "-y"), negative="")] = False
-    """Replace the output if it exists."""
+    """Replace the output, the trace and the report if they exist."""
 
     def options(self, input: Path, output: Path) -> UpscaleOptions:
         """The job that these flags ask for."""

@@ -4,7 +4,7 @@ NVML counts GPUs by PCI bus and shows all of them.  CUDA counts those that ``CUD
 variable's order, else the fastest first unless ``CUDA_DEVICE_ORDER=PCI_BUS_ID``.  So ordinals of the two must not be
 mixed: a GPU is the same where its UUID is.
 
-Threads: any; each call opens the library and closes it again.
+Threads: any; each call opens the library and closes it again, but for a :class:`GpuGauge`, which keeps it open.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+
+import attrs
 
 from rave_trio.devices.libraries import EXTRA
 
@@ -66,19 +68,81 @@ def driver_version() -> str | None:
     return found.decode() if isinstance(found, bytes) else found
 
 
+def cuda_version() -> str | None:
+    """The newest CUDA that the driver runs, such as ``13.0``; None where NVML does not say."""
+    try:
+        with nvml() as module:
+            found = asked(module, module.nvmlSystemGetCudaDriverVersion)
+    except NvmlUnavailable:
+        return None
+    return f"{found // 1000}.{found % 1000 // 10}" if found else None
+
+
 def memory_in_use(uuid: str) -> int:
     """Bytes of the memory of the GPU, or MIG instance, with this UUID that are taken, by whomever.
 
     Raises NvmlUnavailable where NVML cannot tell.
     """
     with nvml() as module:
-        digits = bare(uuid)
-        canonical = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-        for prefix in ("GPU-", "MIG-"):
-            handle = asked(module, module.nvmlDeviceGetHandleByUUID, prefix + canonical)
-            if handle is not None and (memory := asked(module, module.nvmlDeviceGetMemoryInfo, handle)) is not None:
+        for handle in _handles(module, uuid):
+            if (memory := asked(module, module.nvmlDeviceGetMemoryInfo, handle)) is not None:
                 return int(memory.used)
     raise NvmlUnavailable(f"NVML does not say how much memory of {uuid} is in use")
+
+
+@attrs.frozen
+class GpuLoad:
+    """A moment of a GPU, whoever uses it.  None where NVML does not say, as of the shares of a MIG instance."""
+
+    memory_used: int | None = None
+    """Bytes."""
+    busy: float | None = None
+    """Share of the driver's last sampling period (up to a second) in which a kernel ran; 0 to 1."""
+    decoder: float | None = None
+    """The same of NVDEC."""
+    encoder: float | None = None
+    """The same of NVENC."""
+
+
+class GpuGauge:
+    """Reads one GPU again and again, NVML held open.  Any thread."""
+
+    def __init__(self, uuid: str) -> None:
+        """Raises NvmlUnavailable where there is nothing to read."""
+        with contextlib.ExitStack() as held:
+            self._module = held.enter_context(nvml())
+            self._handle = next(_handles(self._module, uuid), None)
+            if self._handle is None:
+                raise NvmlUnavailable(f"NVML does not know the GPU {uuid}")
+            self._held = held.pop_all()
+
+    def read(self) -> GpuLoad:
+        """How things are now.  Blocks for as long as the driver takes, a millisecond or so."""
+        module, handle = self._module, self._handle
+        memory = asked(module, module.nvmlDeviceGetMemoryInfo, handle)
+        rates = asked(module, module.nvmlDeviceGetUtilizationRates, handle)
+        decoder = asked(module, module.nvmlDeviceGetDecoderUtilization, handle)
+        encoder = asked(module, module.nvmlDeviceGetEncoderUtilization, handle)
+        return GpuLoad(
+            None if memory is None else int(memory.used),
+            None if rates is None else rates.gpu / 100,
+            None if decoder is None else decoder[0] / 100,
+            None if encoder is None else encoder[0] / 100,
+        )
+
+    def close(self) -> None:
+        """Let go of NVML.  Idempotent."""
+        self._held.close()
+
+
+def _handles(module: Any, uuid: str) -> Iterator[Any]:
+    """The GPU of that UUID, however it is written."""
+    digits = bare(uuid)
+    canonical = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    for prefix in ("GPU-", "MIG-"):
+        handle = asked(module, module.nvmlDeviceGetHandleByUUID, prefix + canonical)
+        if handle is not None:
+            yield handle
 
 
 def _why(module: Any, error: Exception) -> str:
