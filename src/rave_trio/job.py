@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import json
 import logging
 from collections.abc import Callable
 from fractions import Fraction
@@ -141,7 +142,7 @@ async def _run(
     on_progress: OnProgress | None,
 ) -> PipelineReport:
     plan, model = await trio.to_thread.run_sync(make_plan, options)
-    log.info("plan: %s", plan.as_dict())
+    log.info("plan: %s", json.dumps(plan.as_dict(), default=str))
     if on_plan is not None:
         on_plan(plan)
     ledger, waiting = Ledger(plan.options.vram_limit), Waiting()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from rave_trio.pipeline.metrics import BUSY
-
 LEVEL = 5
 """Below logging.DEBUG."""
 
@@ -21,7 +19,7 @@ class CallLog:
         return log.isEnabledFor(LEVEL)
 
     def span(self, stage: str, activity: str, start: float, end: float, frame: int | None) -> None:
-        if activity == BUSY:
+        if activity == "busy":
             log.log(LEVEL, "%s", stage, extra={"frame": frame, "seconds": round(end - start, 6)})
 
     def depth(self, channel: str, depth: int) -> None:

@@ -60,9 +60,9 @@ class Series:
         self._points = points
 
     def columns(self) -> dict[str, list[Number]]:
-        """Every column, oldest value first."""
+        """Every column, oldest value first, to four places."""
         points = [*self._points, *([self._open] if self._open else [])]
-        return {name: [point.values.get(name) for point in points] for name in self._columns}
+        return {name: [_rounded(point.values.get(name)) for point in points] for name in self._columns}
 
     def _merged(self, first: _Point, second: _Point) -> _Point:
         values = {}
@@ -70,6 +70,10 @@ class Series:
             a, b = first.values.get(name), second.values.get(name)
             values[name] = b if a is None else a if b is None else merge(a, first.samples, b, second.samples)
         return _Point(values, first.samples + second.samples)
+
+
+def _rounded(value: Number) -> Number:
+    return value if value is None else round(value, 4)
 
 
 def rates(totals: Sequence[Number], seconds: Sequence[Number], window: float) -> list[float]:
