@@ -27,7 +27,8 @@ def check_places(options: UpscaleOptions) -> None:
             )
         for other, there in taken:
             if _same(path, there):
-                raise errors.OutputIsInput(f"--{what} names {other} itself, {path}", remedy="give it another name")
+                kind = errors.OutputIsInput if there is options.input else errors.UsageError
+                raise kind(f"--{what} names {other} itself, {path}", remedy="give it another name")
         try:
             check_place(path, overwrite=options.overwrite)
         except OSError as error:
