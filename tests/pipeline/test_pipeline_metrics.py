@@ -106,6 +106,11 @@ async def test_every_call_is_in_the_latency_of_its_stage(rig):
         assert stage.latency.total == pytest.approx(stage.busy)
 
 
+async def test_conversion_after_inference_is_counted_within_it(rig):
+    metrics = await rig.run()
+    assert 0 < metrics.postprocess < metrics.stage("inference").busy
+
+
 async def test_what_a_stage_does_now_counts_while_it_does_it(rig):
     gate = rig.encoder.hold("write 0")
 

@@ -123,7 +123,10 @@ def _utilisation(report: PipelineReport) -> str:
 
     bars = {stage.name: parts(stage) for stage in report.metrics.stages}
     names = ("busy", "waiting for input", "waiting for output")
-    told = f"What each stage spent its time on; {report.metrics.bottleneck} was busy longest."
+    told = (
+        f"What each stage spent its time on; {report.metrics.bottleneck} was busy longest. "
+        f"Inference includes {100 * report.metrics.postprocess / elapsed:.1f}% for the conversion behind the network."
+    )
     rows = [(name, *(f"{100 * share:.1f}%" for share in shares)) for name, shares in bars.items()]
     drawn = svg.shares("Stage utilisation", told, bars) + _legend(names, solid=True)
     return _card("Stages", drawn + _table(("stage", *names), rows), told)

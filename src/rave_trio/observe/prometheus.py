@@ -180,6 +180,8 @@ def _stages(health: HealthSnapshot) -> Iterator[Metric]:
         for stage in stages
         for activity in ("busy", "waiting_for_input", "waiting_for_output")
     ]
+    told = "Of the inference stage's busy time: tensors become surfaces"
+    yield CounterMetricFamily("rave_trio_postprocess_seconds", told, value=health.metrics.postprocess)
     told = "What a stage spent its time on"
     yield _family(CounterMetricFamily, "rave_trio_stage_seconds", told, ["stage", "activity"], seconds)
     calls = HistogramMetricFamily("rave_trio_call_seconds", "How long a stage's calls take", labels=["stage"])

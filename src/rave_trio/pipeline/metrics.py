@@ -76,6 +76,8 @@ class PipelineMetrics:
     channels: tuple[ChannelMetrics, ...]
     elapsed: float
     """Seconds since the run began."""
+    postprocess: float = 0.0
+    """Seconds of inference's busy time in which tensors became surfaces; on a GPU, in which that was begun."""
 
     def stage(self, name: str) -> StageMetrics:
         return next(stage for stage in self.stages if stage.name == name)
@@ -118,6 +120,7 @@ class PipelineMetrics:
             "stages": [stage.as_dict() for stage in self.stages],
             "channels": [attrs.asdict(channel) for channel in self.channels],
             "elapsed": self.elapsed,
+            "postprocess": self.postprocess,
         }
 
 

@@ -176,6 +176,7 @@ class UpscalePipeline:
         self._upscaled = FrameChannel("upscaled", config.upscaled_capacity, observer)
         self._started: float | None = None
         self._finished: float | None = None
+        self._postprocess = 0.0
 
     @property
     def metrics(self) -> PipelineMetrics:
@@ -187,6 +188,7 @@ class UpscalePipeline:
             stages=tuple(stage.meter.snapshot() for stage in stages),
             channels=tuple(ChannelMetrics(c.name, c.sent, c.received, c.depth, c.peak, c.capacity) for c in channels),
             elapsed=(self._finished or now) - (self._started or now),
+            postprocess=self._postprocess,
         )
 
     async def run(
@@ -288,11 +290,14 @@ class UpscalePipeline:
 
         def collect() -> Frame:
             frame = stage.expect(backend.collect(), under_way[0])
+            began = time.perf_counter()
             try:
                 return stage.convert(to_surface, frame)
             except BaseException:
                 frame.close()
                 raise
+            finally:
+                self._postprocess += time.perf_counter() - began
 
         try:
             with stage.located():
