@@ -46,6 +46,7 @@ HOMES = {
     "cuda": {"color", "devices"},
     "prometheus_client": {"observe"},
     "pynvml": {"devices"},
+    "cupti": {"devices"},
     "PyNvVideoCodec": {"devices", "media"},
     "tensorrt": {"inference"},
     "tensorrt_rtx": {"inference"},
@@ -76,6 +77,7 @@ MODULES_FOR = {
     "cuda": {"cuda.py", "cuda_memory.py", "driver.py", "copies.py", "_cuda_probe.py", "compiler.py", "launcher.py"},
     "prometheus_client": {"prometheus.py"},
     "pynvml": {"nvml.py"},
+    "cupti": {"cupti.py"},
     "PyNvVideoCodec": {"_codec_probe.py", "nvdec.py", "nvenc_library.py"},
 }
 

@@ -23,7 +23,7 @@ def test_the_schema_is_a_schema_of_this_version():
     [
         ({}, {}),
         ({"audio": True, "subtitle": "one", "chapters": True}, {"codec": "libx265", "vram_limit": "500MB"}),
-        ({"width": 33, "height": 17, "pixel_format": "yuv444p"}, {"tile": 16, "precision": "fp32"}),
+        ({"width": 33, "height": 17, "pixel_format": "yuv444p"}, {"tile": 16, "precision": "fp32", "audit": True}),
     ],
 )
 def test_a_written_report_keeps_to_the_schema(clip, tmp_path, nearest_x2, what, options):
@@ -42,7 +42,7 @@ def test_the_commands_json_has_the_same_report(rave, clip, tmp_path, nearest_x2)
 
 def test_every_field_of_a_report_is_described(clip, tmp_path, nearest_x2):
     """A field that the schema does not know would never be checked."""
-    report = rave_trio.upscale_sync(clip(), tmp_path / "out.mkv", model=str(nearest_x2)).as_dict()
+    report = rave_trio.upscale_sync(clip(), tmp_path / "out.mkv", model=str(nearest_x2), audit=True).as_dict()
     properties, definitions = VALIDATOR.schema["properties"], VALIDATOR.schema["$defs"]
     assert set(report) == set(properties)
     assert set(report["input"]) == set(properties["input"]["properties"])

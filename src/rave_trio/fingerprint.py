@@ -95,6 +95,7 @@ def plan_hash(plan: EnginePlan) -> str:
         "background": plan.background,
         "deinterlace": plan.options.deinterlace,
         "strict": plan.options.strict,
+        "dither": plan.dither,
         "model": [plan.model.sha256, plan.model.scale],
         "device": plan.device.name,
         "backend": plan.backend,

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 import attrs
 import trio
@@ -19,8 +19,9 @@ import trio.to_thread
 from trio.lowlevel import enable_ki_protection
 
 from rave_trio.assembly import assemble
-from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
+from rave_trio.errors import AuditFailed, FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
 from rave_trio.frames import Closable
+from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.media.carriage import plan_carriage
 from rave_trio.media.containers import container_of, images_of
@@ -31,7 +32,7 @@ from rave_trio.media.images import publish_images
 from rave_trio.media.parts import Part, PartsFolder, PartWriter
 from rave_trio.media.publish import Publication, publish
 from rave_trio.media.sequence import ImageSequence
-from rave_trio.memory import Ledger, Waiting
+from rave_trio.memory import Ledger, LedgerStats, PoolStats, Waiting
 from rave_trio.observe.health import HealthSnapshot
 from rave_trio.observe.page import write_report
 from rave_trio.observe.watch import INTERVAL, Watch
@@ -39,6 +40,9 @@ from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
 from rave_trio.plan import EnginePlan, make_plan, partial_path
 from rave_trio.report import PipelineReport
+
+if TYPE_CHECKING:
+    from rave_trio.audit.run import RunAudit
 
 C = TypeVar("C", bound=Closable)
 T = TypeVar("T")
@@ -146,41 +150,91 @@ async def _run(
     if on_plan is not None:
         on_plan(plan)
     ledger, waiting = Ledger(plan.options.vram_limit), Waiting()
-    async with contextlib.AsyncExitStack() as held:
-        watch = await _hold(held, Watch, plan, ledger)
+    async with contextlib.AsyncExitStack() as watched:
+        watch = await _hold(watched, Watch, plan, ledger)
         pipeline = UpscalePipeline(plan.fit.pipeline, waiting, watch.observer)
         run = _Run(plan, pipeline, stop, on_progress, watch)
+        audit = await _begin_audit(watched, plan, ledger, pipeline) if options.audit else None
+        part, pool, page_locked = await _carry_out(plan, model, ledger, waiting, pipeline, run, audit)
+        report = PipelineReport(
+            plan=plan,
+            output=options.output,
+            frames=part.frames,
+            seconds=pipeline.metrics.elapsed,
+            metrics=pipeline.metrics,
+            ledger=ledger.stats(),
+            pool=pool,
+            page_locked=page_locked,
+            findings=run.findings,
+            fingerprint=watch.fingerprint,
+            series=watch.series(),
+            notes=tuple(run.notes),
+        )
+        if audit is not None:
+            found = await _make(audit.report, part.frames, report.metrics, pool, run.retreats)
+            report = attrs.evolve(report, audit=found)
+    report = await _written(attrs.evolve(report, notes=(*report.notes, *watch.notes)))
+    log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
+    _check_audit(report)
+    return report
+
+
+async def _carry_out(
+    plan: EnginePlan,
+    model: Model,
+    ledger: Ledger,
+    waiting: Waiting,
+    pipeline: UpscalePipeline,
+    run: _Run,
+    audit: RunAudit | None,
+) -> tuple[Part, PoolStats, LedgerStats]:
+    """Make all that the plan needs, run, publish, and close it again.
+
+    Gives the part, what the pool has done, and what host memory was page-locked.
+    """
+    async with contextlib.AsyncExitStack() as held:
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
         assembly = await _hold(held, assemble, plan, model, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
-        parts = await _hold(held, PartsFolder, options.output)
+        parts = await _hold(held, PartsFolder, plan.options.output)
         for owner, nbytes in _outside_the_pool(plan):
             held.callback(ledger.enter(f"{owner}, estimated", nbytes).close)
         decoder = await _hold(held, assembly.decoder, unless=lambda: "decode" in pipeline.abandoned)
         backend = await _hold(held, assembly.backend, unless=lambda: "inference" in pipeline.abandoned)
         encoder = await _hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
+        if audit is not None:
+            await _make(audit.sample, "network")
+            encoder = audit.around(encoder, assembly.pool_stats)
         to_tensor = await _make(assembly.to_tensor)
         to_surface = await _make(assembly.to_surface)
-        watch.attach(pipeline, assembly.pool_stats)
+        run.watch.attach(pipeline, assembly.pool_stats)
 
         async def work() -> Part:
             return await run.produce(decoder, to_tensor, backend, to_surface, encoder, parts)
 
         part = await alongside(work, run.tell)
-    report = PipelineReport(
-        plan=plan,
-        output=options.output,
-        frames=part.frames,
-        seconds=pipeline.metrics.elapsed,
-        metrics=pipeline.metrics,
-        ledger=ledger.stats(),
-        pool=assembly.pool_stats(),
-        findings=run.findings,
-        fingerprint=watch.fingerprint,
-        series=watch.series(),
-        notes=(*run.notes, *watch.notes),
-    )
-    log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
-    return await _written(report)
+    return part, assembly.pool_stats(), assembly.page_locked()
+
+
+async def _begin_audit(
+    held: contextlib.AsyncExitStack, plan: EnginePlan, ledger: Ledger, pipeline: UpscalePipeline
+) -> RunAudit:
+    """Begin the audit, which is loaded only where one was asked for."""
+    from rave_trio.audit.run import open_audit
+
+    return await _hold(held, open_audit, plan, ledger, unless=lambda: bool(pipeline.abandoned))
+
+
+def _check_audit(report: PipelineReport) -> None:
+    """Raise AuditFailed, the result being where it should be, if a promise did not hold."""
+    if report.audit is None:
+        return
+    from rave_trio.audit.findings import Level
+
+    failures = "; ".join(f"{finding.code}: {finding.message}" for finding in report.audit.of(Level.FAIL))
+    if failures:
+        failed = AuditFailed(f"{report.output} is complete, but its audit failed: {failures}")
+        failed.report = report
+        raise failed
 
 
 async def _written(report: PipelineReport) -> PipelineReport:
@@ -204,13 +258,14 @@ class _Run:
         self, plan: EnginePlan, pipeline: UpscalePipeline, stop: Stop, on_progress: OnProgress | None, watch: Watch
     ) -> None:
         self._plan = plan
-        self._watch = watch
+        self.watch = watch
         self._pipeline = pipeline
         self._stop = stop
         self._on_progress = on_progress
         self.findings = Findings()
         self._shifts: tuple[Fraction, ...] = ()
         self.notes: list[str] = []
+        self.retreats = 0
 
     async def produce(
         self,
@@ -223,11 +278,12 @@ class _Run:
     ) -> Part:
         """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""
         metrics = await self._pipeline.run(decoder, to_tensor, backend, to_surface, encoder, stop=self._stop)
-        self._watch.publishing()
+        self.watch.publishing()
         self.findings, self._shifts = decoder.findings, decoder.shifts
         self.notes += decoder.findings.notes()
         if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
             self.notes.append(f"closed captions are left out: {self._plan.encoder.encoder} cannot hold them")
+        self.retreats = backend.retreats
         if backend.retreats:
             self.notes.append(f"memory ran out {backend.retreats} times: fewer streams or smaller tiles did with less")
         part = encoder.part
@@ -328,17 +384,17 @@ class _Run:
         try:
             while True:
                 self._tell_once()
-                await trio.to_thread.run_sync(self._watch.read, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(self.watch.read, abandon_on_cancel=True)
                 await trio.sleep(INTERVAL)
         finally:
             self._tell_once()  # the last word, whatever came of the run
 
     def _tell_once(self) -> None:
-        self._watch.sample()
+        self.watch.sample()
         if self._on_progress is not None:
             metrics = self._pipeline.metrics
             total = self._plan.media.video.frames
-            self._on_progress(Progress(self._watch.phase, metrics.frames_encoded, total, metrics, self._watch.health))
+            self._on_progress(Progress(self.watch.phase, metrics.frames_encoded, total, metrics, self.watch.health))
 
 
 def _named(error: Exception) -> RaveError:

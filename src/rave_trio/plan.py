@@ -16,6 +16,7 @@ import attrs
 from rave_trio import errors
 from rave_trio.choice import choose
 from rave_trio.color import HD_LINES, range_of
+from rave_trio.color.dither import MOST_BITS
 from rave_trio.costs import Costs, GpuCosts, HostCosts
 from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
@@ -29,6 +30,7 @@ from rave_trio.gpu.path import (
     gpu_obstacle,
     gpu_precision,
 )
+from rave_trio.gpu.transfers import PlannedCopy, planned_copies
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, ModelMetadata
@@ -115,9 +117,23 @@ class EnginePlan:
         )
 
     @property
+    def dither(self) -> bool:
+        """Whether samples are rounded by an ordered threshold, as asked for and where it can be seen."""
+        return self.options.dither and self.encoder.surface.pixel_format.bit_depth <= MOST_BITS
+
+    @property
     def depth(self) -> int:
         """Frames under way in the backend."""
         return self.fit.depth
+
+    @property
+    def copies(self) -> tuple[PlannedCopy, ...]:
+        """Those between host and GPU that belong to every frame; none where all of it is on one of them."""
+        if self.gpu is None:
+            return ()
+        by_nvenc = ENCODERS[self.encoder.encoder].software is not None
+        source, target = self.surface, self.encoder.surface
+        return planned_copies(source if self.decoder == "libav" else None, None if by_nvenc else target)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -130,6 +146,7 @@ class EnginePlan:
                 "width": surface.width,
                 "height": surface.height,
                 "pixel_format": surface.pixel_format.name,
+                "dither": self.dither,
                 "encoder": self.encoder.encoder,
                 "encoder_options": dict(self.encoder.options),
             },
@@ -154,6 +171,7 @@ class EnginePlan:
             "memory_bytes": self.fit.memory,
             "memory_limit": self.options.vram_limit,
             "flops_per_frame": self.fit.flops,
+            "expected_copies": [attrs.asdict(copy) for copy in self.copies],
             "notes": list(self.notes),
         }
 
@@ -194,7 +212,10 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         *(c.note for c in carriage if c.note),
         *_label_notes(media, carriage, container),
     ]
-    notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, model.metadata)]
+    notes += [
+        *_color_notes(source, encoder.surface, dither=options.dither),
+        *_hdr_notes(media, encoder, model.metadata),
+    ]
     notes += [*choice.notes, *decoding.notes, *encoding.notes]
     costs = _costs(choice.host, choice.gpu, precision)
     work = Work(model, decoding.surface, encoder.surface, precision, costs, options.tile, options.stall_timeout)
@@ -412,10 +433,12 @@ def _label_notes(media: MediaInfo, carriage: tuple[Carriage, ...], container: Co
     return notes
 
 
-def _color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor) -> list[str]:
+def _color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor, *, dither: bool) -> list[str]:
     notes = []
     if source.pixel_format.name != target.pixel_format.name:
         notes.append(f"{source.pixel_format.name} becomes {target.pixel_format.name}")
+    if dither and (bits := target.pixel_format.bit_depth) > MOST_BITS:
+        notes.append(f"not dithered: {target.pixel_format.name} has {bits} bits, which show no steps")
     untagged = source.color.matrix == UNSPECIFIED and not source.pixel_format.is_rgb
     if untagged and source.height < HD_LINES <= target.height:
         notes.append("the input's colours are untagged: read as BT.601, written as BT.709, as players will assume")

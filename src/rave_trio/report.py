@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -12,6 +12,9 @@ from rave_trio.media.findings import Findings
 from rave_trio.memory import LedgerStats, PoolStats
 from rave_trio.pipeline import PipelineMetrics
 from rave_trio.plan import EnginePlan
+
+if TYPE_CHECKING:
+    from rave_trio.audit.findings import AuditReport
 
 SCHEMA_VERSION = 1
 """Of what :meth:`PipelineReport.as_dict` gives: raised when a field goes or changes its meaning, not when one comes."""
@@ -32,6 +35,8 @@ class PipelineReport:
     metrics: PipelineMetrics
     ledger: LedgerStats
     pool: PoolStats
+    page_locked: LedgerStats
+    """The host's memory that a GPU copied to, beside ``ledger``, which on a GPU is the account of its own memory."""
     findings: Findings
     """What was found in the input only while reading it."""
     fingerprint: EngineFingerprint
@@ -39,6 +44,8 @@ class PipelineReport:
     """The run's numbers over time, by column; ``rave_trio.observe.watch.COLUMNS`` says what they are."""
     notes: tuple[str, ...] = ()
     """The same in words, and what could not be published; the plan has notes of its own."""
+    audit: AuditReport | None = None
+    """What the audit says, where one was asked for."""
 
     @property
     def fps(self) -> float:
@@ -47,7 +54,7 @@ class PipelineReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, as ``schemas/report.json`` has them."""
-        return {
+        described = {
             "schema_version": SCHEMA_VERSION,
             "output": str(self.output),
             "frames": self.frames,
@@ -58,8 +65,10 @@ class PipelineReport:
             "notes": list(self.notes),
             "metrics": self.metrics.as_dict(),
             "memory": attrs.asdict(self.ledger),
+            "page_locked": attrs.asdict(self.page_locked),
             "pool": {**attrs.asdict(self.pool), "hit_rate": self.pool.hit_rate},
             "series": self.series,
             "fingerprint": self.fingerprint.as_dict(),
             "plan": self.plan.as_dict(),
         }
+        return described if self.audit is None else {**described, "audit": self.audit.as_dict()}

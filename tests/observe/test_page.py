@@ -195,3 +195,13 @@ def test_bars_are_as_long_as_their_shares():
     drawn = svg.shares("t", "d", {"a": [0.5, 0.25, 0.0]})
     widths = [float(width) for width in re.findall(r'class="c\d" x="[\d.]+" y="\d+" width="([\d.]+)"', drawn)]
     assert widths == [svg.WIDTH / 2, svg.WIDTH / 4, 0]
+
+
+def test_the_findings_of_an_audit_are_on_the_page(clip, tmp_path, nearest_x2):
+    report = rave_trio.upscale_sync(
+        clip(), tmp_path / "out.mkv", model=str(nearest_x2), audit=True, report=tmp_path / "r.html"
+    )
+    text = (tmp_path / "r.html").read_text()
+    assert report.audit.findings
+    for finding in report.audit.findings:
+        assert f"audit {finding.code}" in text

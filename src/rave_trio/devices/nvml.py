@@ -10,6 +10,7 @@ Threads: any; each call opens the library and closes it again, but for a :class:
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -88,6 +89,20 @@ def memory_in_use(uuid: str) -> int:
             if (memory := asked(module, module.nvmlDeviceGetMemoryInfo, handle)) is not None:
                 return int(memory.used)
     raise NvmlUnavailable(f"NVML does not say how much memory of {uuid} is in use")
+
+
+def memory_of_this_process(uuid: str) -> int | None:
+    """Bytes that this process holds of the memory of the GPU with this UUID, its context included.
+
+    None where NVML does not list it: before it has a context, or in a container, whose numbers of processes are not the
+    host's.  Raises NvmlUnavailable where there is nothing to ask.
+    """
+    with nvml() as module:
+        for handle in _handles(module, uuid):
+            for process in asked(module, module.nvmlDeviceGetComputeRunningProcesses, handle) or ():
+                if process.pid == os.getpid() and process.usedGpuMemory is not None:
+                    return int(process.usedGpuMemory)
+    return None
 
 
 @attrs.frozen

@@ -112,7 +112,8 @@ def _pictures(crops: Crops | None) -> str:
 def _notes(report: PipelineReport) -> str:
     notes = [*report.plan.notes, *report.notes]
     listed = "".join(f"<li>{escape(note)}</li>" for note in notes) or "<li>nothing out of the ordinary</li>"
-    return _card("Notes and findings", f"<ul>{listed}</ul>", wide=True)
+    findings = "" if report.audit is None else _facts(report.audit.rows())
+    return _card("Notes and findings", f"<ul>{listed}</ul>{findings}", wide=True)
 
 
 def _utilisation(report: PipelineReport) -> str:

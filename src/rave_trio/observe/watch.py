@@ -184,8 +184,10 @@ class Watch:
         return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
     def close(self) -> None:
-        """Stop serving, make the trace whole and let go of the GPU.  Idempotent."""
+        """Stop serving, make the trace whole, and let go of the GPU and of what the run was made of.  Idempotent."""
         self._held.close()
+        final = self._pool_stats()
+        self._pool_stats = lambda: final
 
     def _serve(self, host: str, port: int) -> Endpoint:
         from rave_trio.observe.prometheus import Endpoint
