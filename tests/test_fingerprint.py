@@ -104,7 +104,15 @@ def test_the_hash_is_the_same_in_another_process(bunny, tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [{"scale": 3}, {"crf": 20}, {"precision": "fp32"}, {"tile": 128}, {"codec": "ffv1"}, {"strict": True}, {"dither": True}],
+    [
+        {"scale": 3},
+        {"crf": 20},
+        {"precision": "fp32"},
+        {"tile": 128},
+        {"codec": "ffv1"},
+        {"strict": True},
+        {"dither": True},
+    ],
     ids=str,
 )
 def test_another_plan_has_another_hash(bunny, tmp_path, options):

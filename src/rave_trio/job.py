@@ -10,17 +10,15 @@ import logging
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 import trio.from_thread
 import trio.to_thread
-from trio.lowlevel import enable_ki_protection
 
 from rave_trio.assembly import assemble
 from rave_trio.errors import AuditFailed, FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
-from rave_trio.frames import Closable
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.media.carriage import plan_carriage
@@ -38,15 +36,12 @@ from rave_trio.observe.page import write_report
 from rave_trio.observe.watch import INTERVAL, Watch
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
+from rave_trio.pipeline.holding import hold, make
 from rave_trio.plan import EnginePlan, make_plan, partial_path
 from rave_trio.report import PipelineReport
 
 if TYPE_CHECKING:
     from rave_trio.audit.run import RunAudit
-
-C = TypeVar("C", bound=Closable)
-T = TypeVar("T")
-Args = TypeVarTuple("Args")
 
 log = logging.getLogger("rave_trio.job")
 
@@ -151,7 +146,7 @@ async def _run(
         on_plan(plan)
     ledger, waiting = Ledger(plan.options.vram_limit), Waiting()
     async with contextlib.AsyncExitStack() as watched:
-        watch = await _hold(watched, Watch, plan, ledger)
+        watch = await hold(watched, Watch, plan, ledger)
         pipeline = UpscalePipeline(plan.fit.pipeline, waiting, watch.observer)
         run = _Run(plan, pipeline, stop, on_progress, watch)
         audit = await _begin_audit(watched, plan, ledger, pipeline) if options.audit else None
@@ -171,7 +166,7 @@ async def _run(
             notes=tuple(run.notes),
         )
         if audit is not None:
-            found = await _make(audit.report, part.frames, report.metrics, pool, run.retreats)
+            found = await make(audit.report, part.frames, report.metrics, pool, run.retreats)
             report = attrs.evolve(report, audit=found)
     report = await _written(attrs.evolve(report, notes=(*report.notes, *watch.notes)))
     log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
@@ -194,18 +189,18 @@ async def _carry_out(
     """
     async with contextlib.AsyncExitStack() as held:
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
-        assembly = await _hold(held, assemble, plan, model, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
-        parts = await _hold(held, PartsFolder, plan.options.output)
+        assembly = await hold(held, assemble, plan, model, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
+        parts = await hold(held, PartsFolder, plan.options.output)
         for owner, nbytes in _outside_the_pool(plan):
             held.callback(ledger.enter(f"{owner}, estimated", nbytes).close)
-        decoder = await _hold(held, assembly.decoder, unless=lambda: "decode" in pipeline.abandoned)
-        backend = await _hold(held, assembly.backend, unless=lambda: "inference" in pipeline.abandoned)
-        encoder = await _hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
+        decoder = await hold(held, assembly.decoder, unless=lambda: "decode" in pipeline.abandoned)
+        backend = await hold(held, assembly.backend, unless=lambda: "inference" in pipeline.abandoned)
+        encoder = await hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
         if audit is not None:
-            await _make(audit.sample, "network")
+            await make(audit.sample, "network")
             encoder = audit.around(encoder, assembly.pool_stats)
-        to_tensor = await _make(assembly.to_tensor)
-        to_surface = await _make(assembly.to_surface)
+        to_tensor = await make(assembly.to_tensor)
+        to_surface = await make(assembly.to_surface)
         run.watch.attach(pipeline, assembly.pool_stats)
 
         async def work() -> Part:
@@ -221,7 +216,7 @@ async def _begin_audit(
     """Begin the audit, which is loaded only where one was asked for."""
     from rave_trio.audit.run import open_audit
 
-    return await _hold(held, open_audit, plan, ledger, unless=lambda: bool(pipeline.abandoned))
+    return await hold(held, open_audit, plan, ledger, unless=lambda: bool(pipeline.abandoned))
 
 
 def _check_audit(report: PipelineReport) -> None:
@@ -421,41 +416,3 @@ def _outside_the_pool(plan: EnginePlan) -> list[tuple[str, int]]:
             ("encoder surfaces", fit.encoder_surfaces),
         ]
     return [("decoder", fit.decoder_own)]  # surfaces are in the pool, and the network's backend enters its own
-
-
-async def _make(make: Callable[[Unpack[Args]], T], *args: *Args) -> T:
-    """Make something in a worker thread.  Raises StageCrashed for what nobody planned for."""
-    try:
-        return await trio.to_thread.run_sync(make, *args)
-    except RaveError:
-        raise
-    except Exception as error:
-        raise StageCrashed(f"the run could not begin: {type(error).__name__}: {error}") from error
-
-
-@enable_ki_protection
-async def _hold(
-    held: contextlib.AsyncExitStack,
-    make: Callable[[Unpack[Args]], C],
-    *args: *Args,
-    unless: Callable[[], bool] = lambda: False,
-) -> C:
-    """Make something in a worker thread; it is closed in one, whatever else happens, when the stack unwinds.
-
-    An error of closing is a note of the one that the stack unwinds for, if there is one.
-    """
-    made = await _make(make, *args)
-
-    async def close(_kind: object, first: BaseException | None, _traceback: object) -> None:
-        if unless():
-            return
-        with trio.CancelScope(shield=True):
-            try:
-                await trio.to_thread.run_sync(made.close)
-            except Exception as error:
-                if first is None:
-                    raise
-                first.add_note(f"then: {error!r}")
-
-    held.push_async_exit(close)
-    return made
