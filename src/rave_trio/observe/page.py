@@ -18,6 +18,8 @@ from rave_trio.report import PipelineReport
 
 STYLE = Path(__file__).parent / "page.css"
 
+SPACE = "\N{NO-BREAK SPACE}"
+
 SMOOTHED = 2.0
 """Seconds over which throughput is taken, at least: frames come one by one."""
 
@@ -183,7 +185,7 @@ def _latency(report: PipelineReport) -> str:
     for stage in report.metrics.stages:
         described = stage.latency.as_dict()
         rows[stage.name] = [(edge, count) for edge, count in described["buckets"]]
-        times = (_seconds(described[key]) for key in ("p50", "p95", "p99", "max"))
+        times = (_seconds(float(f"{described[key]:.2g}")) for key in ("p50", "p95", "p99", "max"))
         found.append((stage.name, str(described["calls"]), *times))
     told = "How long calls take; each row is scaled to its own tallest bar. Inference has two calls a frame."
     drawn = svg.histograms("Latency of calls", told, rows, _seconds)
@@ -243,12 +245,12 @@ def _legend(names: Iterable[str], *, solid: bool = False) -> str:
 
 def _seconds(value: float) -> str:
     if value >= 600:
-        return f"{value / 60:.0f} min"
+        return f"{value / 60:.0f}{SPACE}min"
     for unit, name in ((1.0, "s"), (1e-3, "ms")):
         if value >= unit or value == 0:
-            return f"{value / unit:.3g} {name}"
-    return f"{value / 1e-6:.3g} µs"
+            return f"{value / unit:.3g}{SPACE}{name}"
+    return f"{value / 1e-6:.3g}{SPACE}µs"
 
 
 def _bytes(value: float) -> str:
-    return f"{value / 1e9:.3g} GB" if value >= 1e9 else f"{value / 1e6:.3g} MB"
+    return f"{value / 1e9:.3g}{SPACE}GB" if value >= 1e9 else f"{value / 1e6:.3g}{SPACE}MB"
