@@ -56,6 +56,16 @@ def test_every_call_is_a_line_of_the_finest_log(rave, clip, tmp_path, nearest_x2
     assert all(line["seconds"] >= 0 for line in calls)
 
 
+def test_the_figures_of_a_run_are_logged_at_its_end(rave, clip, tmp_path, nearest_x2):
+    flags = ("-v", "--log-format", "json")
+    result = rave("upscale", clip(), tmp_path / "out.mkv", "-m", nearest_x2, *flags)
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    (ended,) = [line for line in lines if line["message"] == "the run has ended"]
+    assert (ended["frames"], ended["logger"]) == (8, "rave_trio.observe")
+    assert ended["vram_peak"] > 0
+    assert ended["fps"] > 0
+
+
 def test_trace_and_the_finest_log_go_together(rave, clip, tmp_path, nearest_x2):
     flags = ("--trace-log", "--trace", tmp_path / "t.json")
     result = rave("upscale", clip(), tmp_path / "out.mkv", "-m", nearest_x2, *flags)

@@ -73,6 +73,7 @@ class Watch:
         self._allocations = 0
         self._allocated_at = time.monotonic()
         self._published_since: float | None = None
+        self._closed = False
         self._host_memory: int | None = None
         self._gpu_load: GpuLoad | None = None
         self._trace: TraceFile | None = None
@@ -186,6 +187,9 @@ class Watch:
     def close(self) -> None:
         """Stop serving, make the trace whole, and let go of the GPU and of what the run was made of.  Idempotent."""
         self._held.close()
+        if (health := self.health()) is not None and not self._closed:
+            self._log_end(health)
+        self._closed = True
         final = self._pool_stats()
         self._pool_stats = lambda: final
 
@@ -195,6 +199,18 @@ class Watch:
         endpoint = Endpoint(host, port, self.health, self.fingerprint)
         log.info("serving metrics at %s", endpoint.url, extra={"port": endpoint.port})
         return endpoint
+
+    def _log_end(self, health: HealthSnapshot) -> None:
+        """The figures of a run, however it ended."""
+        figures = {
+            "frames": health.frames,
+            "seconds": round(health.elapsed, 3),
+            "fps": round(health.fps, 2),
+            "bottleneck": health.metrics.bottleneck,
+            "vram_peak": health.vram_peak,
+            "pool_hit_rate": round(health.pool.hit_rate, 4),
+        }
+        log.info("the run has ended", extra=figures)
 
     def _end_trace(self, trace: TraceFile) -> None:
         if self._published_since is not None:
