@@ -3,7 +3,8 @@
 The floor plan.  Lower floors never import higher ones, and a test enforces it:
 
     4  cli                                       commands, rendering for people and programs
-    3  plan, job, report                         decide, run, account for it
+    3  plan, job, report, fingerprint            decide, run, account for it
+       observe                                   what an operator sees of a run
        testing, audit                            synthetic stages and planted faults; checks of our own promises
     2  pipeline                                  the nursery, stages, channels, metrics, stopping
     1  memory, devices, media, color, inference  passive pieces with short blocking methods
@@ -14,14 +15,17 @@ The names below are the public ones.  They load on first use, so that importing 
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rave_trio.audit import StressReport, stress_test_synthetic
     from rave_trio.errors import RaveError, Stopped
+    from rave_trio.fingerprint import EngineFingerprint
     from rave_trio.job import Progress, upscale, upscale_sync
     from rave_trio.media.compare import Comparison, compare
+    from rave_trio.observe.health import HealthSnapshot
     from rave_trio.options import UpscaleOptions
     from rave_trio.pipeline import PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
     from rave_trio.plan import EnginePlan, make_plan
@@ -29,9 +33,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+logging.getLogger("rave_trio").addHandler(logging.NullHandler())  # quiet unless the program that uses it wants to hear
+
 _HOMES = {
     "Comparison": "media.compare",
+    "EngineFingerprint": "fingerprint",
     "EnginePlan": "plan",
+    "HealthSnapshot": "observe.health",
     "PipelineConfig": "pipeline",
     "PipelineMetrics": "pipeline",
     "PipelineReport": "report",
@@ -51,7 +59,9 @@ _HOMES = {
 
 __all__ = [
     "Comparison",
+    "EngineFingerprint",
     "EnginePlan",
+    "HealthSnapshot",
     "PipelineConfig",
     "PipelineMetrics",
     "PipelineReport",

@@ -10,10 +10,11 @@ tens digit names the family, which is split by whose fault it is:
     ├── ModelError            30..39   the model's
     ├── DeviceError           40..49   the device's
     ├── EngineError           50..59   ours
+    ├── WatchError            60..69   what should let somebody watch
     └── Stopped               130      nobody's: a stop was asked for
 
 Hundreds of ``code`` follow the engine's older numbering: 1xx device, 2xx model and inference, 3xx media, 4xx flow,
-6xx invariants, 7xx recovered faults, 8xx requests.
+6xx invariants, 7xx recovered faults, 8xx requests, 9xx watching.
 """
 
 from __future__ import annotations
@@ -273,6 +274,15 @@ class AuditFailed(EngineError):
     def as_dict(self) -> dict[str, Any]:
         described = super().as_dict()
         return described if self.report is None else {**described, "report": self.report.as_dict()}
+
+
+class WatchError(RaveError):
+    """The run cannot be watched as asked.  Family 60..69."""
+
+
+class MetricsPortUnavailable(WatchError):
+    code, exit_code, kind = 900, 60, "metrics_port_unavailable"
+    default_remedy = "choose another --metrics-port; 0 takes any that is free"
 
 
 class Stopped(RaveError):

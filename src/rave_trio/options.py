@@ -104,6 +104,12 @@ def _as_path(value: str | Path) -> Path:
     return Path(value)
 
 
+def _port(job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
+    _not_negative(job, field, value)
+    if value is not None and value > 65535:
+        raise UsageError(f"there is no port {value}", remedy="give one up to 65535; 0 takes any that is free")
+
+
 @attrs.frozen
 class UpscaleOptions:
     """One job.
@@ -119,16 +125,19 @@ class UpscaleOptions:
     ``#rrggbb``; ``deinterlace`` is auto, off or bwdif; ``strict`` makes damage in the input an error;
     ``drop_unsupported`` leaves out what the container cannot hold.
 
+    ``audit`` watches the run's copies, memory and counts, and makes a promise that does not hold an error once the
+    result is published.
+
     ``batch`` is how many frames or tiles a GPU computes at a time, ``streams`` how many such batches (on the CPU, how
     many frames or tiles) are worked on at once; None or ``auto`` means what is fastest: by the cores on the CPU,
     measured once on a GPU.
 
-    ``audit`` watches the run's copies, memory and counts, and makes a promise that does not hold an error once the
-    result is published.
-
     ``vram_limit`` bounds the device's memory, on the CPU that of the frames and the network, in bytes or as ``2GiB``;
     ``stall_timeout`` is how many seconds a native call may take before it is given up, None meaning 60, or more where
     a frame may honestly take longer.
+
+    ``trace`` is where to write a trace, ``report`` a report (``.html`` or ``.json``); ``metrics_port`` is the port of
+    ``metrics_host`` at which Prometheus is served while the run lasts, 0 meaning any that is free.
     """
 
     input: Path = attrs.field(converter=_as_path)
@@ -156,3 +165,7 @@ class UpscaleOptions:
     audit: bool = False
     vram_limit: int | None = attrs.field(default=None, converter=_as_bytes)
     stall_timeout: float | None = attrs.field(default=None, validator=_positive_number)
+    trace: Path | None = attrs.field(default=None, converter=attrs.converters.optional(_as_path))
+    report: Path | None = attrs.field(default=None, converter=attrs.converters.optional(_as_path))
+    metrics_port: int | None = attrs.field(default=None, validator=_port)
+    metrics_host: str = "127.0.0.1"

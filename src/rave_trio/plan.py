@@ -50,6 +50,7 @@ from rave_trio.media.encoders import (
 from rave_trio.media.hdr import is_held_by
 from rave_trio.media.probe import MediaInfo, probe
 from rave_trio.media.tags import lost_file_tags, lost_tags
+from rave_trio.observe.places import check_places
 from rave_trio.options import UpscaleOptions
 from rave_trio.output import check_output
 
@@ -188,6 +189,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
     Raises the one RaveError that explains why the run cannot be.
     """
     container = check_output(options)
+    check_places(options)
     media = probe(options.input, video_stream=options.video_stream, frame_rate=options.frame_rate)
     source = media.video.surface
     background = _background(options, media)

@@ -159,3 +159,18 @@ async def test_two_stops_end_at_once_and_leave_nothing(gpu_run, tmp_path):
     with pytest.raises(errors.Stopped):
         await gpu_run(stop=stop, on_plan=now)
     assert not list(tmp_path.glob("*out*"))
+
+
+async def test_a_run_on_a_gpu_is_watched_through_nvml(gpu_run, tmp_path):
+    seen = []
+    report = await gpu_run(
+        on_progress=lambda progress: seen.append(progress.health()),
+        trace=tmp_path / "t.json",
+        report=tmp_path / "r.html",
+    )
+    assert all(health.gpu.memory_used > 0 for health in seen)
+    assert max(report.series["gpu_memory"]) >= report.ledger.peak > 0
+    assert report.fingerprint.driver
+    assert len(report.fingerprint.gpus) == 1
+    assert '"GPU memory"' in (tmp_path / "t.json").read_text()
+    assert "<svg" in (tmp_path / "r.html").read_text()

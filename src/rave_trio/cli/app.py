@@ -16,8 +16,9 @@ from cyclopts import App, CycloptsError
 from cyclopts.config import Env, Toml
 
 from rave_trio import __version__, errors
-from rave_trio.cli import audit, compare, devices, models, plan, probe, selftest, upscale
-from rave_trio.cli.flags import Output, stop_logging
+from rave_trio.cli import audit, compare, devices, fingerprint, models, plan, probe, selftest, upscale
+from rave_trio.cli.flags import Output
+from rave_trio.cli.logs import stop_logging
 from rave_trio.cli.render import put, say
 
 SCHEMA_VERSION = 1
@@ -30,8 +31,8 @@ EPILOGUE = """\
 TOML file (`--config`, else `./rave-trio.toml`, else `~/.config/rave-trio/config.toml`), else the default.
 
 **Exit status**: 0 done; 1 compare found differences, selftest a failure, or audit a promise that does not hold; 2
-usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59 a fault of rave-trio; 130 stopped by
-a signal, what was finished is kept as `OUT.partial.mkv`.
+usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59 a fault of rave-trio; 60-69 watching
+the run; 130 stopped by a signal, what was finished is kept as `OUT.partial.mkv`.
 """
 
 
@@ -58,6 +59,7 @@ def build_app(config_file: Path | None) -> App:
     app.command(compare.compare)
     app.command(models.models)
     app.command(devices.devices)
+    app.command(fingerprint.fingerprint)
     app.command(selftest.selftest)
     app.command(audit.audit)
     return app
