@@ -6,11 +6,15 @@ import backend_conformance as suite
 import pytest
 from backend_conformance import model, start
 from backend_rigs import OnnxRuntimeHalfRig, OnnxRuntimeRig, OpenVinoOneStreamRig, OpenVinoRig, SimulatedRig
+from compact_rigs import CompactRig, CompactStripsRig
 from tensorrt_rigs import TensorRtHalfRig, TensorRtRig
 
 __all__ = ["model", "start"]
 
-COMPUTING = [OpenVinoRig, OpenVinoOneStreamRig, OnnxRuntimeRig, OnnxRuntimeHalfRig, TensorRtRig, TensorRtHalfRig]
+GENERAL = [OpenVinoRig, OpenVinoOneStreamRig, OnnxRuntimeRig, OnnxRuntimeHalfRig, TensorRtRig, TensorRtHalfRig]
+"""Those that compute any model."""
+
+COMPUTING = [*GENERAL, CompactRig, CompactStripsRig]
 
 
 @pytest.fixture(params=[*COMPUTING, SimulatedRig], ids=lambda kind: kind.__name__)
@@ -38,6 +42,14 @@ class OfModels:
 
 
 class TestResults(OfModels, suite.Results): ...
+
+
+class TestOtherModels(OfModels, suite.OtherModels):
+    @pytest.fixture(params=GENERAL, ids=lambda kind: kind.__name__)
+    def rig(self, request):
+        made = request.param()
+        yield made
+        made.close()
 
 
 class TestFailures(OfModels, suite.Failures): ...
