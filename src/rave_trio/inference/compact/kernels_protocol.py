@@ -35,9 +35,9 @@ PLANES = 3
 class Resampling:
     """A final resize, in both directions alike, by weighted sums that repeat with every pixel of the picture.
 
-    The result is ``scale`` times as large as the picture, and made of one that is ``factor`` (the tail's) times as large.
-    Row ``scale * y + p`` of the result is the sum over k of ``taps[p][k]`` times row
-    ``factor * y + first[p] + k`` of that, rows beyond the edge being the edge's; columns likewise.
+    The result is ``scale`` times as large as the picture, made of one that is ``factor`` (the tail's) times as large.
+    Row ``scale * y + p`` of the result is the sum over k of ``taps[p][k]`` times row ``factor * y + first[p] + k`` of
+    that, rows beyond the edge being the edge's; columns likewise.
     """
 
     scale: int
