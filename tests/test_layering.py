@@ -73,7 +73,16 @@ MODULES_FOR = {
     "onnxruntime": {"onnxruntime_session.py"},
     "tensorrt": {"tensorrt_library.py"},
     "tensorrt_rtx": {"tensorrt_library.py"},
-    "cuda": {"cuda.py", "cuda_memory.py", "driver.py", "copies.py", "_cuda_probe.py", "compiler.py", "launcher.py"},
+    "cuda": {
+        "cuda.py",
+        "cuda_memory.py",
+        "driver.py",
+        "copies.py",
+        "_cuda_probe.py",
+        "compiler.py",
+        "launcher.py",
+        "tensor_map.py",
+    },
     "pynvml": {"nvml.py"},
     "PyNvVideoCodec": {"_codec_probe.py", "nvdec.py", "nvenc_library.py"},
 }

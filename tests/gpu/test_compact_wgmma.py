@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
+import attrs
 import numpy as np
 import pytest
-from compact_layers import error, random_activations, random_layer, tail, trunk
+from compact_layers import error, from_e4m3, random_activations, random_layer, tail, to_e4m3, trunk
 
 from rave_trio.inference.compact.kernels_protocol import FEATURES, Architecture, Parameters, Planes, Resampling, Rows
 
-POISON = 0x7E
-"""Each byte; as fp16 a number that is none."""
+POISON = 0x7F
+"""Each byte; as fp16 and as e4m3 a number that is none."""
 
 ROUNDED = 5e-4
 """The error that rounding to fp16 makes, with some room: about 2.4e-4 for numbers of all sizes."""
+
+IN_FP8 = 2e-3
+"""The error of sums that are not added up in full fp32, as the matrix units do with e4m3, rounded to fp16."""
 
 SIZES = [(1, 1), (1, 300), (300, 1), (2, 2), (5, 128), (37, 200), (3, 129), (129, 257), (180, 320)]
 """Rows and columns."""
@@ -52,12 +57,12 @@ class Memory:
             check(driver.cuMemcpyHtoD(pointer, array.ctypes.data, array.nbytes))
         return pointer
 
-    def get(self, pointer: int, shape: tuple[int, ...]) -> np.ndarray:
+    def get(self, pointer: int, shape: tuple[int, ...], dtype: type = np.float16) -> np.ndarray:
         from cuda.bindings import driver
 
         from rave_trio.devices.driver import check
 
-        array = np.empty(shape, np.float16)
+        array = np.empty(shape, dtype)
         self.stream.synchronize()
         with self.device.current():
             check(driver.cuMemcpyDtoH(array.ctypes.data, pointer, array.nbytes))
@@ -80,16 +85,16 @@ def memory(cuda):
 @pytest.fixture
 def random(request):
     seed = np.random.SeedSequence().entropy
-    print(f"seed {seed}")
+    request.node.user_properties.append(("seed", seed))
     return np.random.default_rng(seed)
 
 
-def kernels(memory, features: int, **architecture):
+def kernels(memory, features: int, fp8: bool = False, **architecture):
     from rave_trio.devices.launcher import CudaLauncher
     from rave_trio.inference.compact.wgmma_kernels import WgmmaKernels
 
     architecture = {"factor": 4, "skip": True, "clip": False} | architecture
-    return WgmmaKernels(Architecture(features, **architecture), CudaLauncher(), memory.stream, lambda *_: None)
+    return WgmmaKernels(Architecture(features, **architecture), CudaLauncher(), memory.stream, lambda *_: None, fp8=fp8)
 
 
 def run_trunk(memory, made, source: int, shape: tuple[int, int, int], rows: Rows, parameters: Parameters) -> np.ndarray:
@@ -109,8 +114,7 @@ def test_a_trunk_layer_is_computed_for_pictures_of_any_size(memory, random, feat
         activations = random_activations(random, height, width, features)
         found = run_trunk(memory, made, memory.put(activations), activations.shape, Rows(0, height), parameters)
         errors[height, width] = error(found, trunk(activations, layer))
-    print(errors)
-    assert all(value < ROUNDED for value in errors.values())
+    assert {size: value for size, value in errors.items() if not value < ROUNDED} == {}
 
 
 @pytest.mark.parametrize("features", FEATURES)
@@ -136,6 +140,45 @@ def test_a_strip_of_the_picture_gives_the_same_numbers_as_the_whole(memory, rand
     strip = activations[9:50]
     found = run_trunk(memory, made, memory.put(strip), strip.shape, Rows(1, 40), parameters)
     assert (found[1:40] == whole[10:49]).all()
+
+
+@pytest.mark.parametrize(("source_bytes", "target_bytes"), [(2, 1), (1, 1), (1, 2)])
+@pytest.mark.parametrize("features", FEATURES)
+def test_a_trunk_layer_reads_and_writes_fp8(memory, random, features, source_bytes, target_bytes):
+    made = kernels(memory, features, fp8=True)
+    layer = random_layer(random, features, features)
+    scale = random.uniform(0.01, 0.03, features).astype(np.float32)
+    weights, parameters = layer.weights, memory.parameters(layer)
+    if source_bytes == 1:
+        codes = to_e4m3(layer.weights / scale[:, None])
+        weights = from_e4m3(codes) * scale[:, None]
+        parameters = attrs.evolve(parameters, weights=memory.put(codes), scale=memory.put(scale))
+    parameters = attrs.evolve(parameters, narrow=target_bytes == 1)
+    for height, width in SIZES:
+        activations = random_activations(random, height, width, features)
+        source = memory.put(activations)
+        if source_bytes == 1:
+            codes = to_e4m3(activations)
+            activations, source = from_e4m3(codes), memory.put(codes)
+        target = memory.poisoned(target_bytes * activations.size)
+        launch = functools.partial(
+            made.trunk,
+            source=source,
+            target=target,
+            height=height,
+            width=width,
+            rows=Rows(0, height),
+            parameters=parameters,
+        )
+        memory.stream.launch(launch)
+        expected = trunk(activations, attrs.evolve(layer, weights=weights))
+        if target_bytes == 2:
+            assert error(memory.get(target, expected.shape), expected) < IN_FP8
+        else:
+            found = memory.get(target, expected.shape, np.uint8)
+            rounded = to_e4m3(expected)
+            assert (found != rounded).mean() < 0.03 + 2 / found.size
+            assert error(from_e4m3(found), from_e4m3(rounded)) < 0.02
 
 
 def test_layers_that_follow_one_another_wait_for_each_other(memory, random):
@@ -224,8 +267,7 @@ def test_the_tail_is_computed_for_pictures_of_any_size(memory, random, features,
         for shift in (0, 1):
             found = run_tail(memory, made, activations, picture, factor, parameters, Rows(0, height), shift)
             errors[height, width, shift] = error(found, tail(activations, layer, picture, factor, False))
-    print(errors)
-    assert all(value < ROUNDED for value in errors.values())
+    assert {size: value for size, value in errors.items() if not value < ROUNDED} == {}
 
 
 @pytest.mark.parametrize(("skip", "clip", "resized"), [(True, True, False), (False, False, False), (True, True, True)])
@@ -255,9 +297,7 @@ def test_a_1080p_layer_is_right_in_every_pixel(memory, random):
     made = kernels(memory, 64)
     layer = random_layer(random, 64, 64)
     activations = random_activations(random, 1080, 1920, 64)
-    found = run_trunk(
-        memory, made, memory.put(activations), activations.shape, Rows(0, 1080), memory.parameters(layer)
-    )
+    found = run_trunk(memory, made, memory.put(activations), activations.shape, Rows(0, 1080), memory.parameters(layer))
     expected = trunk(activations, layer)
     assert error(found, expected) < ROUNDED
     assert np.abs(found - expected).max() < 0.02

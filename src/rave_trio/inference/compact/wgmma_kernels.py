@@ -14,7 +14,6 @@ from rave_trio.devices.tensor_map import tensor_map
 from rave_trio.inference.compact.kernels_protocol import (
     FEATURES,
     Architecture,
-    KernelSet,
     MakeKernels,
     Parameters,
     Planes,
@@ -33,92 +32,126 @@ THREADS = 384
 SHARED_BYTES = 227 << 10
 """The most that a block can have; it always has its multiprocessor to itself."""
 
-TAIL_FEATURES = (16, 32, 48, 64)
-"""Where the tail is computed here, with outputs for a product's 64 rows; elsewhere by the other kernels."""
+RING_BYTES = 10 * BOX_WIDTH * 128
+"""Of all rings together, which leaves room for the results of every kernel here."""
 
 PRODUCT_ROWS = 64
+
+TAIL_FEATURES = (16, 32, 48, 64)
+"""Where the tail is computed here; elsewhere by the other kernels."""
+
+
+@attrs.frozen
+class Precision:
+    """Bytes of the activations that a layer reads and writes: 2 in fp16, 1 in fp8 (e4m3)."""
+
+    source: int = 2
+    target: int = 2
 
 
 @attrs.frozen
 class Tiling:
-    """How a kernel cuts up its work, as wgmma_strip.cuh has it."""
+    """How a kernel cuts up its work, in the words of wgmma_strip.cuh and wgmma_trunk.cu."""
 
-    channels: int
-    """That a warpgroup takes in, and that a block puts out."""
-    itemsize: int
-    """Bytes of an activation."""
+    features: int
+    outputs: int
+    """That a block computes."""
     rows: int
-    """Of outputs that a product computes side by side, where there are fewer channels than its 64 rows."""
-    shares: int = 1
-    """2 where the weights of all channels are more than a warpgroup's registers hold."""
+    """Of outputs that a product computes side by side, where they are fewer than half its rows."""
+    shares: int
+    """2 where the weights of all input channels are more than a warpgroup's registers hold."""
+    precision: Precision = Precision()
 
     @property
-    def pixel_bytes(self) -> int:
-        """That a pixel takes in shared memory: the span of a swizzle."""
-        return next(span for span in (32, 64, 128) if self.channels * self.itemsize <= span)
+    def channels(self) -> int:
+        """That a warpgroup takes in."""
+        return self.features // self.shares
 
     @property
-    def features(self) -> int:
-        """Of all shares."""
-        return self.channels * self.shares
+    def input_pixel(self) -> int:
+        """Bytes that a pixel's channels take in shared memory."""
+        return _span(self.channels * self.precision.source)
 
     @property
-    def slots(self) -> int:
-        """Of a ring, as many as fit beside the results."""
-        return 10 // self.shares
+    def output_pixel(self) -> int:
+        """Bytes that a pixel's outputs take in shared memory."""
+        return _span(self.outputs * self.precision.target)
 
     def constants(self) -> list[str]:
         """What stands before the text."""
+        source = self.precision.source
+        slots = RING_BYTES // (self.rows * BOX_WIDTH * self.input_pixel * self.shares)
         return [
-            f"#define ELEMENT_BYTES {self.itemsize}",
-            f"#define MULTIPLY multiply_{'fp16' if self.itemsize == 2 else 'e4m3'}",
-            f"#define SHARES {self.shares}",
+            f"#define INPUT_BYTES {source}",
+            f"#define MULTIPLY multiply_{'fp16' if source == 2 else 'e4m3'}",
             f"constexpr int CHANNELS = {self.channels};",
-            f"constexpr int PIXEL_BYTES = {self.pixel_bytes};",
+            f"constexpr int OUTPUTS = {self.outputs};",
             f"constexpr int ROWS = {self.rows};",
-            f"constexpr int SLOTS = {self.slots};",
+            f"constexpr int INPUT_PIXEL = {self.input_pixel};",
+            f"constexpr int SLOTS = {slots};",
             f"constexpr int SHARED_BYTES = {SHARED_BYTES};",
         ]
 
     def input_map(self, source: int, height: int, width: int) -> bytes:
         """Boxes of a slot."""
-        box = (self.rows, BOX_WIDTH, self.pixel_bytes // self.itemsize)
-        return tensor_map(source, (height, width, self.features), box, self.itemsize, self.pixel_bytes)
+        box = (self.rows, BOX_WIDTH, self.input_pixel // self.precision.source)
+        return tensor_map(source, (height, width, self.features), box, self.precision.source, self.input_pixel)
 
     def output_map(self, target: int, height: int, width: int) -> bytes:
         """Boxes of a unit's results, of which the rows before ``height`` are written."""
-        box = (self.rows, WIDTH, self.channels)
-        return tensor_map(target, (height, width, self.features), box, self.itemsize, self.pixel_bytes)
+        box = (self.rows, WIDTH, self.outputs)
+        return tensor_map(target, (height, width, self.features), box, self.precision.target, self.output_pixel)
+
+    def weight_map(self, weights: int, outputs: int) -> bytes:
+        """Boxes of a block's weights, of a layer that has ``outputs`` in all."""
+        box = (9, self.outputs, self.input_pixel // self.precision.source)
+        return tensor_map(weights, (9, outputs, self.features), box, self.precision.source, self.input_pixel)
 
     def work(self, rows: Rows, width: int) -> tuple[int, int, int]:
         """First row, units down a strip, strips."""
         return rows.begin, -(-(rows.end - rows.begin) // self.rows), -(-width // WIDTH)
 
 
-def trunk_tiling(features: int) -> Tiling:
-    """For activations in fp16 of padded ``features``."""
-    if features > PRODUCT_ROWS:
-        return Tiling(features // 2, 2, 1, shares=2)
-    return Tiling(features, 2, PRODUCT_ROWS // features)
+def trunk_tiling(features: int, precision: Precision = Precision()) -> Tiling:
+    """For a layer between activations of padded ``features``."""
+    parts = 1 if features <= PRODUCT_ROWS else 2
+    shares = 1 if features * precision.source <= 2 * PRODUCT_ROWS else 2
+    return Tiling(features, features // parts, max(1, PRODUCT_ROWS // features), shares, precision)
+
+
+def tail_tiling(architecture: Architecture) -> Tiling:
+    """For a tail, of features in :data:`TAIL_FEATURES`."""
+    return Tiling(architecture.features, architecture.outputs, 1, 1)
 
 
 def trunk_source(tiling: Tiling) -> KernelSource:
     """The convolution between activations."""
-    return _source(f"compact_trunk_{tiling.features}", tiling.constants(), "by_turns.cuh", "by_shares.cuh", "trunk.cu")
+    constants = [
+        *tiling.constants(),
+        f"#define OUTPUT_BYTES {tiling.precision.target}",
+        f"#define SHARES {tiling.shares}",
+        f"constexpr int FEATURES = {tiling.features};",
+        f"constexpr int OUTPUT_PIXEL = {tiling.output_pixel};",
+    ]
+    return _source(f"compact_trunk_{tiling.features}", constants, "by_turns.cuh", "by_shares.cuh", "trunk.cu")
 
 
 def tail_source(architecture: Architecture) -> KernelSource:
-    """The last convolution, for features of :data:`TAIL_FEATURES`."""
+    """The last convolution and the pixel shuffle, for features in :data:`TAIL_FEATURES`."""
     ends_here = architecture.resampling is None
     constants = [
+        *tail_tiling(architecture).constants(),
         f"constexpr int FACTOR = {architecture.factor};",
-        f"constexpr int OUTPUTS = {architecture.outputs};",
         f"constexpr bool SKIP = {str(ends_here and architecture.skip).lower()};",
         f"constexpr bool CLIP = {str(ends_here and architecture.clip).lower()};",
     ]
-    tiling = _tail_tiling(architecture.features)
-    name = f"compact_tail_{architecture.features}"
-    return _source(name, [*tiling.constants(), *constants], "by_turns.cuh", "tail.cu")
+    return _source(f"compact_tail_{architecture.features}", constants, "by_turns.cuh", "tail.cu")
+
+
+HALF = Precision()
+
+FP8 = (HALF, Precision(2, 1), Precision(1, 1), Precision(1, 2))
+"""What a network in fp8 needs: its first and its last layer of the trunk have fp16 on one side."""
 
 
 class WgmmaKernels:
@@ -129,18 +162,27 @@ class WgmmaKernels:
 
     itemsize = 2
 
-    def __init__(self, architecture: Architecture, launcher: Any, stream: Any, others: MakeKernels) -> None:
-        """``others`` makes the kernels for what is limited by memory, which need none of these instructions."""
+    def __init__(
+        self, architecture: Architecture, launcher: Any, stream: Any, others: MakeKernels, *, fp8: bool = False
+    ) -> None:
+        """``others`` makes the kernels for what is limited by memory, which need none of these instructions.
+
+        With ``fp8`` layers of the trunk may read and write e4m3: see
+        :class:`rave_trio.inference.compact.kernels_protocol.Parameters`.
+        """
         if architecture.features not in FEATURES:
             raise ValueError(f"there are no kernels for {architecture.features} features")
         self._launcher = launcher
-        self._blocks = launcher.processors(stream)
+        self._processors = launcher.processors(stream)
         self._others = others(architecture, launcher, stream)
-        self._trunk_tiling = trunk_tiling(architecture.features)
-        self._trunk = self._load(stream, trunk_source(self._trunk_tiling))
-        self._tail_tiling = _tail_tiling(architecture.features)
-        self._has_tail = architecture.features in TAIL_FEATURES
-        self._tail = self._load(stream, tail_source(architecture)) if self._has_tail else None
+        tilings = [trunk_tiling(architecture.features, precision) for precision in (FP8 if fp8 else (HALF,))]
+        self._trunk = {
+            tiling.precision: (tiling, self._load(stream, trunk_source(tiling)), tiling.features // tiling.outputs)
+            for tiling in tilings
+        }
+        self._tail = None
+        if architecture.features in TAIL_FEATURES:
+            self._tail = tail_tiling(architecture), self._load(stream, tail_source(architecture)), 1
 
     def head(
         self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
@@ -152,19 +194,19 @@ class WgmmaKernels:
         self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
     ) -> None:
         """See the protocol."""
-        tiling = self._trunk_tiling
+        precision = Precision(1 if parameters.scale else 2, 1 if parameters.narrow else 2)
+        tiling, kernel, parts = self._trunk[precision]
         self._put(
             raw,
-            self._trunk,
-            tiling,
-            rows,
-            width,
+            kernel,
+            parts,
+            tiling.work(rows, width),
             tiling.input_map(source, height, width),
             tiling.output_map(target, rows.end, width),
-            parameters.weights,
+            tiling.weight_map(parameters.weights, tiling.features),
             parameters.bias,
             parameters.slope,
-            0,
+            parameters.scale,
         )
 
     def tail(
@@ -179,18 +221,17 @@ class WgmmaKernels:
         parameters: Parameters,
     ) -> None:
         """See the protocol."""
-        if not self._has_tail:
+        if self._tail is None:
             self._others.tail(raw, source, picture, target, height, width, rows, parameters)
             return
-        tiling = self._tail_tiling
+        tiling, kernel, parts = self._tail
         self._put(
             raw,
-            self._tail,
-            tiling,
-            rows,
-            width,
+            kernel,
+            parts,
+            tiling.work(rows, width),
             tiling.input_map(source, height, width),
-            parameters.weights,
+            tiling.weight_map(parameters.weights, tiling.outputs),
             parameters.bias,
             picture.pointer,
             picture.plane,
@@ -208,17 +249,19 @@ class WgmmaKernels:
     def _load(self, stream: Any, source: KernelSource) -> Any:
         return self._launcher.load(stream, source, arch=ARCH, shared_bytes=SHARED_BYTES)
 
-    def _put(self, raw: Any, kernel: Any, tiling: Tiling, rows: Rows, width: int, *args: Any) -> None:
-        first_row, down, strips = tiling.work(rows, width)
-        blocks = min(self._blocks // tiling.shares, down * strips) * tiling.shares
-        work = np.int32(first_row), np.int32(down), np.int32(strips)
+    def _put(self, raw: Any, kernel: Any, parts: int, work: tuple[int, int, int], *args: Any) -> None:
+        """``parts`` blocks share the work of one."""
+        _, down, strips = work
+        blocks = min(self._processors // parts, down * strips) * parts
+        numbers = (np.int32(number) for number in work)
         self._launcher.put(
-            raw, kernel, (blocks,), (THREADS,), *args, *work, shared_bytes=SHARED_BYTES, overlapping=True
+            raw, kernel, (blocks,), (THREADS,), *args, *numbers, shared_bytes=SHARED_BYTES, overlapping=True
         )
 
 
-def _tail_tiling(features: int) -> Tiling:
-    return Tiling(features, 2, 1)
+def _span(nbytes: int) -> int:
+    """The swizzle that so many bytes fit into."""
+    return next(span for span in (32, 64, 128) if nbytes <= span)
 
 
 def _source(name: str, constants: list[str], *texts: str) -> KernelSource:

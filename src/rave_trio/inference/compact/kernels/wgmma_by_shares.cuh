@@ -15,11 +15,10 @@ __device__ inline void work_through_shares(
     const Finish& finish) {
     static_assert(SLOTS > 1 + MARGIN, "nobody waits for ever, and a box is on its way");
     const bool is_first_thread = threadIdx.x % WARPGROUP == 0;
-    Reader reader{ring};
     Unit unit(work);
     while (unit.number < work.last) {
         const bool is_first = unit.number == work.first, is_last = unit.number + 1 == work.last;
-        reader.wait_for(unit);
+        wait_for(ring, unit);
         if (group == 1 || !is_first) block_wait(TURN_OF_GROUP + group, MULTIPLYING);
         float sums[SUMS];
         convolve(sums, weights, ring, unit, group == 0 ? 1 : is_last ? -1 : 0);
@@ -27,7 +26,7 @@ __device__ inline void work_through_shares(
         block_wait(OF_GROUP + group, WARPGROUP);
         const Unit done = unit;
         unit.advance(work);
-        if (is_first_thread) reader.release_before(unit, work);
+        release(ring, done.slot, unit, work);
         if (group == 0) {
             if (!is_first) block_wait(TAKEN_OVER, MULTIPLYING);
 #pragma unroll

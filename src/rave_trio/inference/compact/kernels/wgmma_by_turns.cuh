@@ -7,11 +7,11 @@ __device__ inline void work_through(
     const Work& work, const Ring& ring, int group, u32 stage, const Weights& weights, const Finish& finish) {
     static_assert(SLOTS >= 2 * (1 + MARGIN), "nobody waits for ever, with a strip's end between two units");
     const bool is_first_thread = threadIdx.x % WARPGROUP == 0;
-    Reader reader{ring};
     Unit unit(work);
     if (group == 1) unit.advance(work);
+    release(ring, 0, unit, work);
     while (unit.number < work.last) {
-        reader.wait_for(unit);
+        wait_for(ring, unit);
         if (unit.number > work.first) block_wait(TURN_OF_GROUP + group, MULTIPLYING);
         float sums[SUMS];
         convolve(sums, weights, ring, unit, unit.number + 1 < work.last ? 1 - group : -1);
@@ -19,7 +19,7 @@ __device__ inline void work_through(
         block_wait(OF_GROUP + group, WARPGROUP);
         const Unit done = unit;
         for (int i = 0; i < GROUPS; ++i) unit.advance(work);
-        if (is_first_thread) reader.release_before(unit, work);
+        release(ring, done.slot, unit, work);
         finish(sums, done, stage);
     }
     if (is_first_thread) stores_done();

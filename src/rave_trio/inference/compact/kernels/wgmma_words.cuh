@@ -116,8 +116,15 @@ __device__ inline void take_registers() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 
-// --- 8 x 8 matrices of 16-bit units, stored transposed.  Each thread holds two neighbours of a row of each of four
-// matrices; lane i gives the address of the 16 bytes that take column i % 8 of matrix i / 8.
+// --- 8 x 8 matrices of 16-bit units.  Each thread holds two neighbours of a row of each of four matrices; lane i gives the
+// address of 16 bytes: row i % 8 of matrix i / 8, or where its column goes that is stored.
+
+__device__ inline void load_matrices(u32 (&matrices)[4], u32 address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
+                 : "r"(address)
+                 : "memory");
+}
 
 __device__ inline void store_transposed(u32 address, const u32 (&matrices)[4]) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
