@@ -4,9 +4,9 @@
 
 A round is one launch of a CUDA graph, timed with events.  The trunk's graph has 16 layers that write two buffers by
 turns, as a network does; the tail's has 4 launches that write two pictures by turns.  The figures are medians over the
-rounds, a launch; the dense rate is taken before and after.  Each is warmed up for a third of a second, since the rate of
-all of them falls when the GPU reaches its limit of power.  ``of dense`` is the share of it that the operations of the
-layer make up, padding not counted.
+rounds, a launch; the dense rate is taken before and after.  Each is warmed up for a third of a second, since the rate
+of all of them falls when the GPU reaches its limit of power.  ``of dense`` is the share of it that the operations of
+the layer make up, padding not counted.
 """
 
 from __future__ import annotations
