@@ -82,6 +82,7 @@ MODULES_FOR = {
         "compiler.py",
         "launcher.py",
         "graphs.py",
+        "tensor_map.py",
     },
     "pynvml": {"nvml.py"},
     "PyNvVideoCodec": {"_codec_probe.py", "nvdec.py", "nvenc_library.py"},

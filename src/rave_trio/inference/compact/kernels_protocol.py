@@ -82,12 +82,18 @@ class Architecture:
 
 @attrs.frozen
 class Parameters:
-    """Addresses of one layer's packed parameters on the device."""
+    """Addresses of one layer's packed parameters on the device, and in fp8 which of its sides are."""
 
     weights: int
     bias: int
     slope: int = 0
     """0 in the tail, which has none."""
+    scale: int = 0
+    """Of a trunk layer that reads e4m3, whose weights are e4m3 too: fp32 [features], by which sums are multiplied
+    before the bias; else 0."""
+    narrow: bool = False
+    """Whether a trunk layer writes e4m3, limited to what that holds; what it writes is divided beforehand, by way of
+    scale and bias (or weights and bias), since its activation function is positively homogeneous."""
 
 
 @attrs.frozen

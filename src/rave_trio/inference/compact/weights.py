@@ -22,7 +22,7 @@ class Packed:
 
     def at(self, base: int) -> tuple[Parameters, ...]:
         """The addresses of each layer's, if the piece lies at ``base``, a multiple of 256 bytes."""
-        return tuple(Parameters(*(base + offset for offset in offsets)) for offsets in self._offsets)
+        return tuple(Parameters(base + weights, base + bias, base + slope) for weights, bias, slope in self._offsets)
 
 
 def packed(net: CompactNet) -> Packed:

@@ -1,0 +1,28 @@
+// A convolution between activations, with bias and activation.
+
+struct Activate {
+    Half* target;
+    const float* slopes;
+    Geometry picture;
+
+    __device__ void operator()(const Sums& sums, int x, int y, int out) const {
+        const int g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
+#pragma unroll
+        for (int r = 0; r < WARP_ROWS; ++r) {
+            if (y + r >= picture.end) break;
+            Half* const pixel = target + ((long long)(y + r) * picture.width + x + g) * CHANNELS_OUT + out;
+            if (x + g < picture.width) write_features(pixel, sums[r], 0, slopes + out, q);
+            if (x + g + 8 < picture.width) write_features(pixel + 8 * CHANNELS_OUT, sums[r], 2, slopes + out, q);
+        }
+    }
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) trunk(
+    const Half* __restrict__ source, Half* __restrict__ target, const Half* __restrict__ weights,
+    const float* __restrict__ bias, const float* __restrict__ slope, int height, int width, int begin, int end) {
+    extern __shared__ __align__(128) unsigned char shared[];
+    float* const slopes = (float*)(shared + SLOPE_AT);
+    for (int i = threadIdx.x; i < CHANNELS_OUT; i += THREADS) slopes[i] = slope[i];
+    const Geometry picture = {height, width, begin, end};
+    convolve(shared, source, weights, bias, picture, Activate{target, slopes, picture});
+}
