@@ -55,6 +55,7 @@ class Bench:
         self.launcher = CudaLauncher()
         self.height, self.width = height, width
         self.rng = np.random.default_rng(1)
+        self._kept: list[Any] = []
 
     @property
     def size(self) -> tuple[int, int, Rows]:
@@ -71,8 +72,6 @@ class Bench:
         self.stream.synchronize()
         self._kept.append(memory)
         return memory
-
-    _kept: list[Any] = []
 
     def halves(self, *shape: int) -> np.ndarray:
         block = self.rng.normal(0, 0.5, 1 << 20).astype(np.float16)
