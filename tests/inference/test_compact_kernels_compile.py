@@ -1,4 +1,4 @@
-"""The kernels for the Compact family compile for every architecture, without spilling, and fit into its shared memory."""
+"""The kernels for the Compact family compile for every architecture, spill nothing, and fit into its shared memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ if importlib.util.find_spec("cuda.bindings.nvrtc") is None:
 KIB = 1024
 FACTORS = (1, 2, 3, 4)
 ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
-
-REGISTERS = 65536
-"""Of a multiprocessor."""
 
 
 def compiled(source, arch: str) -> str:

@@ -24,8 +24,8 @@ HEAD_TILE = (64, 8)
 HEAD_THREADS = 128
 """As kernels/head.cu has them."""
 
-RESIZE_THREADS = 128
-RESIZE_DOWN = 8
+RESIZE_THREADS = 64
+RESIZE_DOWN = 16
 """Pixels that a thread of the resize goes down."""
 
 RESIZE_READS = 8
@@ -86,7 +86,7 @@ def resize_pixels(architecture: Architecture) -> int:
 
 def resize_blocks(architecture: Architecture) -> int:
     """How many blocks of the resize share a multiprocessor: fewer where a thread has more results to keep."""
-    return 2 if resize_pixels(architecture) * architecture.scale > RESIZE_READS else 4
+    return 5 if resize_pixels(architecture) * architecture.scale > RESIZE_READS else 12
 
 
 def resize_source(architecture: Architecture) -> KernelSource:

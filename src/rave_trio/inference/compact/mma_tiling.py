@@ -1,7 +1,7 @@
 """How a convolution is cut into blocks and warps, and what lies where in a block's shared memory.
 
-The choice follows from the number of channels and what shared memory the architecture gives to a block.  It was measured
-on an H200: docs/compact-kernels-notes.md.
+The choice follows from the number of channels and what shared memory the architecture gives to a block.  It was
+measured on an H200: docs/compact-kernels-notes.md.
 """
 
 from __future__ import annotations

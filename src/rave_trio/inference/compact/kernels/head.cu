@@ -3,7 +3,7 @@
 // A block holds the colours of a tile and its margin in shared memory; a warp computes rows of 16 pixels at a time, as a
 // product with the weights, which it keeps: depth 3 * tap + c, 27 of 32.
 
-constexpr int TILE_X = 64, TILE_Y = 8, WARPS = 4, THREADS = 32 * WARPS;
+constexpr int TILE_X = 64, TILE_Y = 8, WARPS = 4, THREADS = 32 * WARPS, BLOCKS = 5;
 constexpr int ROW = TILE_X + 2, ROWS = TILE_Y + 2;
 constexpr int DEPTH = 32, USED_DEPTH = 27;
 constexpr int GROUP = FEATURES <= 64 ? FEATURES : FEATURES / 2;  // Features at a time: what registers hold.
@@ -17,7 +17,7 @@ __device__ inline void write(
     if (x + 8 < width) neighbours.write(pixel + 8 * FEATURES, sums, 2);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 4) head(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
     const Half* __restrict__ picture, long long plane, Half* __restrict__ target, const Half* __restrict__ weights,
     const float* __restrict__ bias, const float* __restrict__ slope, int height, int width, int begin, int end) {
     __shared__ Half samples[COLOURS * ROWS * ROW];
