@@ -32,8 +32,9 @@ from rave_trio.media.publish import Publication, publish
 from rave_trio.media.sequence import ImageSequence
 from rave_trio.memory import Ledger, Waiting
 from rave_trio.options import UpscaleOptions
+from rave_trio.output import partial_path
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
-from rave_trio.plan import EnginePlan, make_plan, partial_path
+from rave_trio.plan import EnginePlan, make_plan
 from rave_trio.report import PipelineReport
 
 C = TypeVar("C", bound=Closable)
@@ -201,7 +202,7 @@ class _Run:
         if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
             self.notes.append(f"closed captions are left out: {self._plan.encoder.encoder} cannot hold them")
         if backend.retreats:
-            self.notes.append(f"memory ran out {backend.retreats} times: fewer streams or smaller tiles did with less")
+            self.notes.append(f"memory ran out {backend.retreats} times: fewer at once or smaller tiles did with less")
         part = encoder.part
         if part.frames != metrics.frames_decoded or encoder.packets != part.frames:
             raise FrameCountMismatch(

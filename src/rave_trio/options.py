@@ -11,7 +11,7 @@ import attrs
 from rave_trio.errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-BACKENDS = ("auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
+BACKENDS = ("auto", "openvino", "compact", "onnxruntime", "tensorrt", "tensorrt-rtx")
 DEINTERLACING = ("auto", "off", "bwdif")
 
 
@@ -64,6 +64,28 @@ def _positive_number(_job: object, field: attrs.Attribute[float | None], value: 
         raise UsageError(f"{field.name} must be above 0, not {value!r}")
 
 
+MOST_AT_ONCE = 64
+"""Streams or pictures of a batch; more than any device gains from."""
+
+
+def _count(name: str, value: int | str | None) -> int | None:
+    """A number from 1 on, or None for ``auto``."""
+    if value is None or value == "auto":
+        return None
+    number = int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else 0
+    if not 1 <= number <= MOST_AT_ONCE:
+        raise UsageError(f"{name} cannot be {value!r}", remedy=f"use auto, or a number from 1 to {MOST_AT_ONCE}")
+    return number
+
+
+def _as_batch(value: int | str | None) -> int | None:
+    return _count("batch", value)
+
+
+def _as_streams(value: int | str | None) -> int | None:
+    return _count("streams", value)
+
+
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -96,6 +118,10 @@ class UpscaleOptions:
     ``grey`` or ``#rrggbb``; ``deinterlace`` is auto, off or bwdif; ``strict`` makes damage in the input an error;
     ``drop_unsupported`` leaves out what the container cannot hold.
 
+    ``batch`` is how many frames or tiles a GPU computes at a time, ``streams`` how many such batches (on the CPU, how
+    many frames or tiles) are worked on at once; None or ``auto`` means what is fastest: by the cores on the CPU,
+    measured once on a GPU.
+
     ``vram_limit`` bounds the device's memory, on the CPU that of the frames and the network, in bytes or as ``2GiB``;
     ``stall_timeout`` is how many seconds a native call may take before it is given up, None meaning 60, or more where
     a frame may honestly take longer.
@@ -112,6 +138,8 @@ class UpscaleOptions:
     crf: int | None = attrs.field(default=None, validator=_whole)
     preset: str | None = None
     tile: int | None = attrs.field(default=None, validator=_positive)
+    batch: int | None = attrs.field(default=None, converter=_as_batch)
+    streams: int | None = attrs.field(default=None, converter=_as_streams)
     overwrite: bool = False
     video_stream: int | None = attrs.field(default=None, validator=_not_negative)
     frame_rate: Fraction | None = attrs.field(default=None, converter=_as_rate)

@@ -138,7 +138,7 @@ class Scarcity:
 
 
 class Results:
-    """Of backends that compute a model."""
+    """Of backends that compute a model.  All models here are of the Compact family."""
 
     @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (33, 1), (37, 53)])
     def test_a_frame_may_have_any_size(self, rig, upscaler, noise, height, width):
@@ -147,11 +147,6 @@ class Results:
     @pytest.mark.parametrize("scale", [1, 2, 3, 4])
     def test_a_model_may_have_any_scale(self, rig, upscaler, noise, scale):
         check(rig, Model("net", upscaler(scale=scale)), noise(20, 24))
-
-    @pytest.mark.parametrize(("inputs", "outputs"), [(3, 3), (1, 1), (3, 1)])
-    @pytest.mark.parametrize("tile", [None, 16])
-    def test_a_model_may_have_the_channels_of_the_contract(self, rig, upscaler, noise, inputs, outputs, tile):
-        check(rig, Model("net", upscaler(channels=inputs, outputs=outputs)), noise(21, 27), tile)
 
     @pytest.mark.parametrize("tile", [None, 16])
     def test_a_model_may_declare_half_precision(self, rig, upscaler, noise, tile):
@@ -171,19 +166,12 @@ class Results:
         whole = rig.reference(free, np.pad(picture, ((0, 0), (0, down), (0, right)), mode="edge"))
         close_to(rig, enlarged(rig, fixed, picture), whole[:, : 2 * height, : 2 * width])
 
-    @pytest.mark.parametrize(("height", "width", "tile"), [(20, 24, None), (21, 27, None), (1, 1, None), (67, 61, 32)])
-    def test_a_model_may_want_a_multiple(self, rig, graph, noise, height, width, tile):
-        net = graph()
-        packed = net.op("SpaceToDepth", net.input, blocksize=4)
-        model = net.model(net.shuffle(net.conv(packed, 48, 192), 8))
-        check(rig, model, noise(height, width), tile)
-
     def test_weights_may_be_listed_as_inputs(self, rig, graph, noise):
         from onnx import TensorProto, helper
 
         net = graph()
-        out = net.shuffle(net.conv(net.input, 3, 12), 2)
-        net.inputs.append(helper.make_tensor_value_info("constant0", TensorProto.FLOAT, (12, 3, 3, 3)))
+        out = net.shuffle(net.conv(net.bend(net.conv(net.input, 3, 8), 8), 8, 12), 2)
+        net.inputs.append(helper.make_tensor_value_info("constant0", TensorProto.FLOAT, (8, 3, 3, 3)))
         check(rig, net.model(out), noise(20, 24))
 
     @pytest.mark.parametrize("name", ["animevideo-x2", "animevideo-x3", "animevideo-x4"])
@@ -197,6 +185,22 @@ class Results:
             results.append(rig.take(running.collect()))
         np.testing.assert_array_equal(results[0], results[1])
         np.testing.assert_array_equal(results[0], results[2])
+
+
+class OtherModels:
+    """Of backends that compute any model of the contract, and not only those of a family."""
+
+    @pytest.mark.parametrize(("inputs", "outputs"), [(3, 3), (1, 1), (3, 1)])
+    @pytest.mark.parametrize("tile", [None, 16])
+    def test_a_model_may_have_the_channels_of_the_contract(self, rig, upscaler, noise, inputs, outputs, tile):
+        check(rig, Model("net", upscaler(channels=inputs, outputs=outputs)), noise(21, 27), tile)
+
+    @pytest.mark.parametrize(("height", "width", "tile"), [(20, 24, None), (21, 27, None), (1, 1, None), (67, 61, 32)])
+    def test_a_model_may_want_a_multiple(self, rig, graph, noise, height, width, tile):
+        net = graph()
+        packed = net.op("SpaceToDepth", net.input, blocksize=4)
+        model = net.model(net.shuffle(net.conv(packed, 48, 192), 8))
+        check(rig, model, noise(height, width), tile)
 
 
 class Failures:
@@ -245,6 +249,92 @@ class Failures:
             return Order.index(running)
         except errors.InferenceError:
             return None
+
+
+class Batches:
+    """Of backends that compute several frames or tiles at a time; those of one batch share its fate."""
+
+    def test_a_failing_one_fails_each_of_its_frames_and_no_other(self, rig, model, start, noise):
+        running = start()
+        rig.fail(running, {1})
+        count = 3 * rig.batch * rig.streams
+        pictures = [noise(HEIGHT, WIDTH, index) for index in range(count)]
+        given = [rig.frame(picture, index) for index, picture in enumerate(pictures)]
+        for each in given:
+            running.submit(each)
+        doomed = launches(rig, count)[1]
+        assert len(doomed) == rig.batch
+        for index, each in enumerate(given):
+            if index in doomed:
+                with pytest.raises(errors.InferenceError, match=rf"^model net failed on frame {index}: {TOO_DARK}$"):
+                    running.collect()
+                assert each.picture is None
+            else:
+                result = running.collect()
+                assert result is each
+                close_to(rig, rig.take(result), rig.reference(model, pictures[index]))
+
+    @pytest.mark.parametrize("launch", [0, 1, 2])
+    def test_a_failing_tile_fails_the_frames_that_are_in_its_batch(self, rig, upscaler, noise, launch):
+        running = rig.backend(Model("net", upscaler(size=(64, 64))), Geometry(64, 64, overlap=0, tiles=6))
+        rig.fail(running, {launch})
+        count = 2 * rig.streams
+        for index in range(count):
+            running.submit(rig.frame(noise(128, 192, index), index))
+        outcomes = [Failures.outcome(running) for _ in range(count)]
+        doomed = launches(rig, count, tiles=6)[launch]
+        assert outcomes == [None if index in doomed else index for index in range(count)]
+
+    def test_a_frame_that_is_wanted_goes_without_waiting_for_others(self, rig, model, start, noise):
+        running, picture = start(), noise(HEIGHT, WIDTH)
+        for index in range(3):
+            running.submit(rig.frame(picture, index))
+            result = running.collect()
+            assert result.index == index
+            close_to(rig, rig.take(result), rig.reference(model, picture))
+
+    def test_the_frames_of_one_that_is_not_full_do_not_fail_with_the_ones_before(self, rig, start, noise):
+        running = start()
+        rig.fail(running, {0})
+        running.submit(rig.frame(noise(HEIGHT, WIDTH), 0))
+        with pytest.raises(errors.InferenceError):
+            running.collect()
+        running.submit(rig.frame(noise(HEIGHT, WIDTH), 1))
+        assert Order.index(running) == 1
+
+    @pytest.mark.parametrize("count", [1, 2, 5])
+    def test_closing_drops_frames_that_wait_for_others(self, rig, start, noise, count):
+        running = start()
+        given = [rig.frame(noise(HEIGHT, WIDTH), index) for index in range(count)]
+        for each in given:
+            running.submit(each)
+        running.close()
+        assert all(each.picture is None for each in given)
+        assert rig.pool.stats().leased == 0
+
+    def test_frames_of_another_size_share_one(self, rig, upscaler, noise):
+        """As where a model of fixed size gets smaller frames and larger ones."""
+        fixed, free = Model("fixed", upscaler("fixed", size=(40, 56))), Model("free", upscaler("free"))
+        running = rig.backend(fixed, Geometry(40, 56, overlap=8, tiles=1))
+        pictures = [noise(height, width) for height, width in [(40, 56), (97, 131), (40, 56), (40, 80)]]
+        for index, picture in enumerate(pictures):
+            running.submit(rig.frame(picture, index))
+        for picture in pictures:
+            close_to(rig, rig.take(running.collect()), rig.reference(free, picture))
+
+
+def launches(rig: Any, frames: int, tiles: int = 1) -> list[set[int]]:
+    """Which frames are in each launch, where all batches get full: frames go to the streams in turn."""
+    made: list[set[int]] = []
+    lanes: list[list[int]] = [[] for _ in range(rig.streams)]
+    for index in range(frames):
+        lane = lanes[index % rig.streams]
+        for _ in range(tiles):
+            lane.append(index)
+            if len(lane) == rig.batch:
+                made.append(set(lane))
+                lane.clear()
+    return made
 
 
 def enlarged(rig: Rig, model: Model, picture: np.ndarray, tile: int | None = None) -> np.ndarray:
