@@ -47,9 +47,8 @@ class ConvolutionKernel:
 
 def head_source(architecture: Architecture) -> KernelSource:
     """The first convolution."""
-    return _source(
-        "head", [f"constexpr int FEATURES = {architecture.features};"], "instructions", "features", "pictures"
-    )
+    constants = [f"constexpr int FEATURES = {architecture.features};"]
+    return _source("head", constants, "instructions.cuh", "features.cuh", "pictures.cuh", "head.cu")
 
 
 def trunk_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = None) -> ConvolutionKernel:
@@ -57,7 +56,8 @@ def trunk_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = 
     features = architecture.features
     tiling = tiling or tiling_of(features, features, arch)
     constants = [*tiling.constants(), _flag("GATHERED", True)]
-    return ConvolutionKernel(_source("trunk", constants, "instructions", "features", "convolution"), tiling)
+    files = ("instructions.cuh", "features.cuh", "mma_convolution.cuh", "mma_trunk.cu")
+    return ConvolutionKernel(_source("trunk", constants, *files), tiling)
 
 
 def samples_bytes_of(architecture: Architecture) -> int:
@@ -76,7 +76,8 @@ def tail_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = N
         _flag("SKIP", architecture.skip and is_last),
         _flag("CLIP", architecture.clip and is_last),
     ]
-    return ConvolutionKernel(_source("tail", constants, "instructions", "features", "pictures", "convolution"), tiling)
+    files = ("instructions.cuh", "features.cuh", "pictures.cuh", "mma_convolution.cuh", "mma_tail.cu")
+    return ConvolutionKernel(_source("tail", constants, *files), tiling)
 
 
 def resize_pixels(architecture: Architecture) -> int:
@@ -102,7 +103,7 @@ def resize_source(architecture: Architecture) -> KernelSource:
         _flag("SKIP", architecture.skip),
         _flag("CLIP", architecture.clip),
     ]
-    return _source("resize", constants, "pictures")
+    return _source("resize", constants, "pictures.cuh", "resize.cu")
 
 
 class MmaKernels:
@@ -246,10 +247,10 @@ def _flag(name: str, value: bool) -> str:
     return f"constexpr bool {name} = {str(value).lower()};"
 
 
-def _source(name: str, constants: list[str], *parts: str) -> KernelSource:
-    texts = [_text("color/cuda", "half.cuh"), "\n".join(constants)]
-    texts += [_text("inference/compact", f"{part}.cuh") for part in parts]
-    return KernelSource(name, "\n".join([*texts, _text("inference/compact", f"{name}.cu")]))
+def _source(name: str, constants: list[str], *files: str) -> KernelSource:
+    """The kernel ``name`` from ``files`` of this room's, which ``constants`` specialise."""
+    texts = [_text("inference/compact", file) for file in files]
+    return KernelSource(name, "\n".join([_text("color/cuda", "half.cuh"), *constants, *texts]))
 
 
 @cache

@@ -112,7 +112,7 @@ class Tiling:
         return self.layout()["SHARED_BYTES"]
 
     def constants(self) -> list[str]:
-        """C++ that kernels/convolution.cuh is specialised by."""
+        """C++ that kernels/mma_convolution.cuh is specialised by."""
         values = {
             "CHANNELS_IN": self.channels_in,
             "CHANNELS_OUT": self.channels_out,

@@ -1,4 +1,4 @@
-"""Times the Compact family's kernels on the GPU here: python scripts/bench_compact_kernels.py [--features 64]
+"""Times the Compact family's kernels on the GPU here: python scripts/bench_compact_mma.py [--features 64]
 
 Each figure is the median of several replays of a CUDA graph of launches, which go around buffers that are together
 larger than the L2 cache and hold random values; events take the time.  With --tilings every tiling that fits is timed
