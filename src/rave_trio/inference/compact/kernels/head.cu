@@ -3,7 +3,8 @@
 // A block holds the colours of a tile and its margin in shared memory; a warp computes rows of 16 pixels at a time, as a
 // product with the weights, which it keeps: depth 3 * tap + c, 27 of 32.
 
-constexpr int TILE_X = 64, TILE_Y = 8, WARPS = 4, THREADS = 32 * WARPS, BLOCKS = 5;
+constexpr int TILE_X = 64, TILE_Y = 8, WARPS = 4, THREADS = 32 * WARPS;
+constexpr int BLOCKS = __CUDA_ARCH__ == 900 ? 5 : 4;  // On a multiprocessor; with five, other targets spill.
 constexpr int ROW = TILE_X + 2, ROWS = TILE_Y + 2;
 constexpr int DEPTH = 32, USED_DEPTH = 27;
 constexpr int GROUP = FEATURES <= 64 ? FEATURES : FEATURES / 2;  // Features at a time: what registers hold.
