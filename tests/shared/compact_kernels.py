@@ -49,6 +49,10 @@ class Rig:
         self.launcher, self._make = CudaLauncher(), make_kernels
         self._made, self._memories = {}, []
 
+    @property
+    def arch(self) -> str:
+        return self.launcher.arch(self.stream)
+
     def kernels(self, arch: Architecture):
         if arch not in self._made:
             self._made[arch] = self._make(arch, self.launcher, self.stream)

@@ -20,12 +20,12 @@ from rave_trio.inference.compact.kernels_protocol import (
 )
 from rave_trio.inference.compact.mma_tiling import PIXELS_ACROSS, Tiling, tiling_of
 
-HEAD_TILE = (64, 16)
-HEAD_THREADS = 256
+HEAD_TILE = (64, 8)
+HEAD_THREADS = 128
 """As kernels/head.cu has them."""
 
-RESIZE_THREADS = 128
-RESIZE_DOWN = 8
+RESIZE_THREADS = 64
+RESIZE_DOWN = 16
 """Pixels that a thread of the resize goes down."""
 
 RESIZE_READS = 8
@@ -47,9 +47,8 @@ class ConvolutionKernel:
 
 def head_source(architecture: Architecture) -> KernelSource:
     """The first convolution."""
-    return _source(
-        "head", [f"constexpr int FEATURES = {architecture.features};"], "instructions", "features", "pictures"
-    )
+    constants = [f"constexpr int FEATURES = {architecture.features};"]
+    return _source("head", constants, "instructions.cuh", "features.cuh", "pictures.cuh", "head.cu")
 
 
 def trunk_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = None) -> ConvolutionKernel:
@@ -57,23 +56,28 @@ def trunk_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = 
     features = architecture.features
     tiling = tiling or tiling_of(features, features, arch)
     constants = [*tiling.constants(), _flag("GATHERED", True)]
-    return ConvolutionKernel(_source("trunk", constants, "instructions", "features", "convolution"), tiling)
+    files = ("instructions.cuh", "features.cuh", "mma_convolution.cuh", "mma_trunk.cu")
+    return ConvolutionKernel(_source("trunk", constants, *files), tiling)
+
+
+def samples_bytes_of(architecture: Architecture) -> int:
+    """What a warp of the tail gathers: the samples of a row of its pixels."""
+    return 2 * PLANES * architecture.factor**2 * PIXELS_ACROSS
 
 
 def tail_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = None) -> ConvolutionKernel:
     """The last convolution and the pixel shuffle on ``arch``."""
-    factor = architecture.factor
-    samples_bytes = 2 * PLANES * factor * PIXELS_ACROSS * factor
-    tiling = tiling or tiling_of(architecture.features, architecture.outputs, arch, samples_bytes)
+    tiling = tiling or tiling_of(architecture.features, architecture.outputs, arch, samples_bytes_of(architecture))
     is_last = architecture.resampling is None
     constants = [
         *tiling.constants(),
-        f"constexpr int FACTOR = {factor};",
+        f"constexpr int FACTOR = {architecture.factor};",
         _flag("GATHERED", False),
         _flag("SKIP", architecture.skip and is_last),
         _flag("CLIP", architecture.clip and is_last),
     ]
-    return ConvolutionKernel(_source("tail", constants, "instructions", "features", "pictures", "convolution"), tiling)
+    files = ("instructions.cuh", "features.cuh", "pictures.cuh", "mma_convolution.cuh", "mma_tail.cu")
+    return ConvolutionKernel(_source("tail", constants, *files), tiling)
 
 
 def resize_pixels(architecture: Architecture) -> int:
@@ -81,21 +85,25 @@ def resize_pixels(architecture: Architecture) -> int:
     return RESIZE_READS // architecture.factor
 
 
+def resize_blocks(architecture: Architecture) -> int:
+    """How many blocks of the resize share a multiprocessor: fewer where a thread has more results to keep."""
+    return 5 if resize_pixels(architecture) * architecture.scale > RESIZE_READS else 12
+
+
 def resize_source(architecture: Architecture) -> KernelSource:
     """The resampling, of an architecture that has one."""
     resampling = architecture.resampling
     assert resampling is not None
-    first, taps = _dense(resampling)
-    rows = ", ".join("{" + ", ".join(f"{float(np.float32(tap)).hex()}f" for tap in row) + "}" for row in taps)
     constants = [
         f"constexpr int FACTOR = {architecture.factor}, SCALE = {resampling.scale};",
-        f"constexpr int FIRST = {first}, SPAN = {taps.shape[1]};",
-        f"__device__ constexpr float TAPS[SCALE][SPAN] = {{{rows}}};",
-        f"constexpr int PIXELS = {resize_pixels(architecture)}, PIXELS_DOWN = {RESIZE_DOWN}, THREADS = {RESIZE_THREADS};",
+        f"constexpr int PIXELS = {resize_pixels(architecture)}, PIXELS_DOWN = {RESIZE_DOWN};",
+        f"constexpr int THREADS = {RESIZE_THREADS}, BLOCKS = {resize_blocks(architecture)};",
+        *_table("SAMPLE", resampling, 1),
+        *_table("PICTURE", resampling, architecture.factor),
         _flag("SKIP", architecture.skip),
         _flag("CLIP", architecture.clip),
     ]
-    return _source("resize", constants, "pictures")
+    return _source("resize", constants, "pictures.cuh", "resize.cu")
 
 
 class MmaKernels:
@@ -103,17 +111,25 @@ class MmaKernels:
 
     itemsize = 2
 
-    def __init__(self, architecture: Architecture, launcher: Any, stream: Any) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        launcher: Any,
+        stream: Any,
+        *,
+        trunk_tiling: Tiling | None = None,
+        tail_tiling: Tiling | None = None,
+    ) -> None:
         """Compile and load what ``architecture`` needs onto the device of ``stream``.
 
-        Compute capability 8.0 or newer.
+        Compute capability 8.0 or newer.  Tilings are the best for the device unless given, as for measuring.
         """
         arch = launcher.arch(stream)
         self._architecture = architecture
         self._launcher = launcher
         self._processors = launcher.processors(stream)
-        self._trunk_kernel = trunk_kernel(architecture, arch)
-        self._tail_kernel = tail_kernel(architecture, arch)
+        self._trunk_kernel = trunk_kernel(architecture, arch, trunk_tiling)
+        self._tail_kernel = tail_kernel(architecture, arch, tail_tiling)
         self._head = launcher.load(stream, head_source(architecture))
         self._trunk, self._tail = (
             launcher.load(stream, kernel.source, shared_bytes=kernel.tiling.shared_bytes)
@@ -204,25 +220,37 @@ def _sizes(height: int, width: int, rows: Rows) -> tuple[np.int32, ...]:
     return np.int32(height), np.int32(width), np.int32(rows.begin), np.int32(rows.end)
 
 
-def _dense(resampling: Resampling) -> tuple[int, Any]:
-    """All phases' taps as rows of one table that begin with the same sample, and which one that is."""
-    first = min(resampling.first)
-    ends = [start + len(taps) for start, taps in zip(resampling.first, resampling.taps, strict=True)]
-    dense = np.zeros((resampling.scale, max(ends) - first))
-    for row, start, taps in zip(dense, resampling.first, resampling.taps, strict=True):
-        row[start - first : start - first + len(taps)] = taps
-    used = np.flatnonzero(dense.any(axis=0))
-    return first + int(used[0]), dense[:, used[0] : used[-1] + 1]
+def _table(name: str, resampling: Resampling, repeated: int) -> list[str]:
+    """C++ for all phases' taps as rows of one table that begin with the same sample, and which one that is.
+
+    With ``repeated`` they are of pixels that are repeated as often, each into neighbouring samples.
+    """
+    places = [
+        [((start + k) // repeated, tap) for k, tap in enumerate(taps)]
+        for start, taps in zip(resampling.first, resampling.taps, strict=True)
+    ]
+    used = [at for row in places for at, tap in row if tap]
+    first = min(used)
+    dense = np.zeros((resampling.scale, max(used) - first + 1))
+    for weights, row in zip(dense, places, strict=True):
+        for at, tap in row:
+            if tap:
+                weights[at - first] += tap
+    rows = ", ".join("{" + ", ".join(f"{float(np.float32(tap)).hex()}f" for tap in row) + "}" for row in dense)
+    return [
+        f"constexpr int {name}_FIRST = {first}, {name}_SPAN = {dense.shape[1]};",
+        f"__device__ constexpr float {name}_TAPS[{dense.shape[0]}][{dense.shape[1]}] = {{{rows}}};",
+    ]
 
 
 def _flag(name: str, value: bool) -> str:
     return f"constexpr bool {name} = {str(value).lower()};"
 
 
-def _source(name: str, constants: list[str], *parts: str) -> KernelSource:
-    texts = [_text("color/cuda", "half.cuh"), "\n".join(constants)]
-    texts += [_text("inference/compact", f"{part}.cuh") for part in parts]
-    return KernelSource(name, "\n".join([*texts, _text("inference/compact", f"{name}.cu")]))
+def _source(name: str, constants: list[str], *files: str) -> KernelSource:
+    """The kernel ``name`` from ``files`` of this room's, which ``constants`` specialise."""
+    texts = [_text("inference/compact", file) for file in files]
+    return KernelSource(name, "\n".join([_text("color/cuda", "half.cuh"), *constants, *texts]))
 
 
 @cache

@@ -1,7 +1,7 @@
 """How a convolution is cut into blocks and warps, and what lies where in a block's shared memory.
 
-The choice follows from the number of channels and what shared memory the architecture gives to a block.  It was measured on
-an H200: docs/compact-kernels-notes.md.
+The choice follows from the number of channels and what shared memory the architecture gives to a block.  It was
+measured on an H200: docs/compact-kernels-notes.md.
 """
 
 from __future__ import annotations
@@ -25,13 +25,10 @@ RESERVED_BYTES = KIB
 PIXELS_ACROSS = 16
 """Of a matrix product, and so of a warp."""
 
-MOST_STAGES = 4
-"""Of weights, where they are fetched again for each tile."""
-
 MOST_SUMS = 128
 """Registers of a thread that hold sums; what else it needs fits beside them into 255, the most that there are."""
 
-FEW_SUMS = 64
+FEW_SUMS = 32
 """With no more than these, two blocks share a multiprocessor."""
 
 BARRIER_BYTES = 8
@@ -56,17 +53,28 @@ class Tiling:
     """Rows of 16 pixels that a warp computes."""
     ring_rows: int
     weight_stages: int
-    """Of 3 * channels_in / 16 steps; as many as there are steps where all weights stay."""
+    """Steps of weights that lie in shared memory; all where they stay."""
+    step_slices: int = 1
+    """Slices of 16 channels in that make a step of weights."""
     blocks: int = 1
     """On a multiprocessor."""
     samples_bytes: int = 0
     """What each warp needs besides."""
-    unrolled_columns: int = 1
-    """Of the three of the 3 x 3, in the code."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Warps across, down and over the channels out, and rows of a warp."""
+        return self.warps_x, self.warps_y, self.warps_out, self.warp_rows
 
     @property
     def steps(self) -> int:
-        return 3 * self.channels_in // 16
+        """Of weights, in a tile."""
+        return 3 * self.channels_in // (16 * self.step_slices)
+
+    @property
+    def resident(self) -> bool:
+        """Whether all weights stay in shared memory."""
+        return self.weight_stages == self.steps
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -90,7 +98,7 @@ class Tiling:
         """Where each piece begins, in bytes; ``SHARED_BYTES`` is where they end."""
         sizes = {
             "RING_AT": self.ring_rows * (self.tile[0] + 2) * self.channels_in * 2,
-            "WEIGHTS_AT": self.weight_stages * 3 * self.channels_out * 16 * 2,
+            "WEIGHTS_AT": self.weight_stages * self.step_slices * 3 * self.channels_out * 16 * 2,
             "SAMPLES_AT": self.samples_bytes * self.warps,
             "BIAS_AT": 4 * self.channels_out,
             "SLOPE_AT": 4 * self.channels_out,
@@ -104,7 +112,7 @@ class Tiling:
         return self.layout()["SHARED_BYTES"]
 
     def constants(self) -> list[str]:
-        """C++ that kernels/convolution.cuh is specialised by."""
+        """C++ that kernels/mma_convolution.cuh is specialised by."""
         values = {
             "CHANNELS_IN": self.channels_in,
             "CHANNELS_OUT": self.channels_out,
@@ -114,26 +122,35 @@ class Tiling:
             "WARP_ROWS": self.warp_rows,
             "RING_ROWS": self.ring_rows,
             "WEIGHT_STAGES": self.weight_stages,
+            "STEP_SLICES": self.step_slices,
             "BLOCKS": self.blocks,
-            "UNROLLED_COLUMNS": self.unrolled_columns,
+            "UNROLLED_COLUMNS": 3 if self.resident else 1,
             **self.layout(),
         }
         return [f"constexpr int {name} = {value};" for name, value in values.items()]
 
 
+RESIDENT, STREAMED = True, False
+
 SHAPES = (
-    (4, 2, 1, 4),
-    (4, 1, 2, 4),
-    (4, 2, 1, 2),
-    (2, 1, 4, 4),
-    (2, 2, 2, 2),
-    (2, 4, 1, 2),
-    (1, 2, 4, 2),
-    (2, 4, 1, 1),
-    (1, 4, 1, 2),
-    (1, 4, 1, 1),
+    (4, 2, 1, 4, RESIDENT),
+    (4, 1, 2, 4, RESIDENT),
+    (4, 2, 1, 2, RESIDENT),
+    (4, 2, 1, 4, STREAMED),
+    (4, 1, 2, 4, STREAMED),
+    (4, 2, 1, 2, STREAMED),
+    (2, 1, 4, 4, STREAMED),
+    (2, 2, 2, 2, STREAMED),
+    (2, 4, 1, 2, STREAMED),
+    (1, 2, 4, 2, STREAMED),
+    (2, 4, 1, 1, STREAMED),
+    (1, 4, 1, 2, STREAMED),
 )
-"""Warps across, down and over the channels out, and rows of a warp; the first that fits is taken."""
+"""Warps across, down and over the channels out, rows of a warp, and whether the weights stay; the first that fits is
+taken."""
+
+STAGES = ((4, 2), (3, 2), (4, 1), (3, 1), (2, 1))
+"""Of weights that do not stay, and slices in a step."""
 
 
 def tilings(channels_in: int, channels_out: int, shared_bytes: int, samples_bytes: int = 0) -> Iterator[Tiling]:
@@ -142,24 +159,24 @@ def tilings(channels_in: int, channels_out: int, shared_bytes: int, samples_byte
     Warps that need ``samples_bytes`` each have all channels out.  The ring holds a tile's rows and those that the next
     one adds, so that fetching is a tile ahead.
     """
-    for warps_x, warps_y, warps_out, warp_rows in SHAPES:
+    slices = channels_in // 16
+    for warps_x, warps_y, warps_out, warp_rows, resident in SHAPES:
         if channels_out % (16 * warps_out) or (samples_bytes and warps_out > 1):
             continue
-        ring_rows = 2 * warp_rows * warps_y + 2
-        steps = 3 * channels_in // 16
-        for stages in (steps, *range(min(MOST_STAGES, steps - 1), 1, -1)):
+        for stages, step_slices in ((3 * slices, 1),) if resident else STAGES:
             tiling = Tiling(
-                channels_in,
-                channels_out,
-                warps_x,
-                warps_y,
-                warps_out,
-                warp_rows,
-                ring_rows,
-                stages,
+                channels_in=channels_in,
+                channels_out=channels_out,
+                warps_x=warps_x,
+                warps_y=warps_y,
+                warps_out=warps_out,
+                warp_rows=warp_rows,
+                ring_rows=2 * warp_rows * warps_y + 2,
+                weight_stages=stages,
+                step_slices=step_slices,
                 samples_bytes=samples_bytes,
             )
-            if tiling.sums > MOST_SUMS:
+            if tiling.sums > MOST_SUMS or slices % step_slices or tiling.weight_stages > tiling.steps:
                 continue
             half = (shared_bytes + RESERVED_BYTES) // 2 - RESERVED_BYTES
             if tiling.sums <= FEW_SUMS and tiling.shared_bytes <= half:

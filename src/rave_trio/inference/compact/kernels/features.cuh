@@ -13,24 +13,32 @@ template <int FEATURES> __device__ constexpr int feature_of(int column) {
 
 __device__ inline float activated(float value, float slope) { return value > 0 ? value : slope * value; }
 
-// Writes what a lane holds of one pixel: of each product t the columns 2 q and 2 q + 1, in sums[t][at] and [at + 1].
-// `slopes` and `pixel` are of the warp's first feature.
-template <int PRODUCTS>
-__device__ inline void write_features(Half* pixel, const float (&sums)[PRODUCTS][4], int at, const float* slopes, int q) {
+// What a lane has of products `first` to `first` + COUNT: 2 COUNT neighbours of each pixel.  Products are taken by four, and
+// the two that may be left by themselves.
+template <int COUNT> struct Neighbours {
+    int first, feature;
+    float slopes[2 * COUNT];
+
+    // `all_slopes` are the warp's.
+    __device__ Neighbours(const float* all_slopes, int first, int q) : first(first), feature(8 * first + 2 * COUNT * q) {
 #pragma unroll
-    for (int first = 0; first < PRODUCTS; first += 4) {
-        constexpr int LEFT = PRODUCTS % 4;
-        const int products = PRODUCTS - first < 4 ? LEFT : 4;
-        const int feature = first * 8 + 2 * products * q;
-        unsigned int words[4];
-#pragma unroll
-        for (int t = 0; t < products; ++t) {
-            const float2 slope = *(const float2*)(slopes + feature + 2 * t);
-            words[t] = halves(activated(sums[first + t][at], slope.x), activated(sums[first + t][at + 1], slope.y));
+        for (int t = 0; t < COUNT; ++t) {
+            const float2 pair = *(const float2*)(all_slopes + feature + 2 * t);
+            slopes[2 * t] = pair.x;
+            slopes[2 * t + 1] = pair.y;
         }
-        if (products == 4)
+    }
+
+    // Those in sums[t][at] and [at + 1]; `pixel` is the warp's first feature of it.
+    template <int PRODUCTS> __device__ void write(Half* pixel, const float (&sums)[PRODUCTS][4], int at) const {
+        unsigned int words[COUNT];
+#pragma unroll
+        for (int t = 0; t < COUNT; ++t)
+            words[t] = halves(activated(sums[first + t][at], slopes[2 * t]),
+                              activated(sums[first + t][at + 1], slopes[2 * t + 1]));
+        if constexpr (COUNT == 4)
             *(uint4*)(pixel + feature) = make_uint4(words[0], words[1], words[2], words[3]);
         else
             *(uint2*)(pixel + feature) = make_uint2(words[0], words[1]);
     }
-}
+};

@@ -3,13 +3,22 @@
 // A block holds the colours of a tile and its margin in shared memory; a warp computes rows of 16 pixels at a time, as a
 // product with the weights, which it keeps: depth 3 * tap + c, 27 of 32.
 
-constexpr int TILE_X = 64, TILE_Y = 16, WARPS = 8, THREADS = 32 * WARPS;
+constexpr int TILE_X = 64, TILE_Y = 8, WARPS = 4, THREADS = 32 * WARPS;
+constexpr int BLOCKS = __CUDA_ARCH__ == 900 ? 5 : 4;  // On a multiprocessor; with five, other targets spill.
 constexpr int ROW = TILE_X + 2, ROWS = TILE_Y + 2;
 constexpr int DEPTH = 32, USED_DEPTH = 27;
 constexpr int GROUP = FEATURES <= 64 ? FEATURES : FEATURES / 2;  // Features at a time: what registers hold.
 constexpr int PRODUCTS = GROUP / 8;
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2) head(
+// Pixel x, at `pixel`, and the one 8 further on.
+template <int COUNT>
+__device__ inline void write(
+    Half* pixel, int x, int width, const float (&sums)[PRODUCTS][4], const Neighbours<COUNT>& neighbours) {
+    if (x < width) neighbours.write(pixel, sums, 0);
+    if (x + 8 < width) neighbours.write(pixel + 8 * FEATURES, sums, 2);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
     const Half* __restrict__ picture, long long plane, Half* __restrict__ target, const Half* __restrict__ weights,
     const float* __restrict__ bias, const float* __restrict__ slope, int height, int width, int begin, int end) {
     __shared__ Half samples[COLOURS * ROWS * ROW];
@@ -19,12 +28,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) head(
         biases[i] = bias[i];
         slopes[i] = slope[i];
     }
-#pragma unroll 4
-    for (int i = threadIdx.x; i < COLOURS * ROWS * ROW; i += THREADS) {
+    // All are read before the first is written, so that they are under way together.
+    constexpr int SHARE = (COLOURS * ROWS * ROW + THREADS - 1) / THREADS;
+    Half own[SHARE];
+#pragma unroll
+    for (int n = 0; n < SHARE; ++n) {
+        const int i = threadIdx.x + n * THREADS;
         const int x = left - 1 + i % ROW, y = top - 1 + i / ROW % ROWS;
-        const bool there = x >= 0 && x < width && y >= 0 && y < height;
-        samples[i] = there ? input_value(picture, plane, width, i / (ROW * ROWS), y, x) : Half{0};
+        const bool there = i < COLOURS * ROWS * ROW && x >= 0 && x < width && y >= 0 && y < height;
+        own[n] = there ? input_value(picture, plane, width, i / (ROW * ROWS), y, x) : Half{0};
     }
+#pragma unroll
+    for (int n = 0; n < SHARE; ++n)
+        if (threadIdx.x + n * THREADS < COLOURS * ROWS * ROW) samples[threadIdx.x + n * THREADS] = own[n];
     __syncthreads();
 
     const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
@@ -70,8 +86,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) head(
                 for (int p = 0; p < PRODUCTS; ++p) multiply_add(sums[p], pixels, columns[p][s][0], columns[p][s][1]);
             }
             Half* const pixel = target + ((long long)(top + y) * width + left + x + g) * FEATURES + group;
-            if (left + x + g < width) write_features(pixel, sums, 0, slopes + group, q);
-            if (left + x + g + 8 < width) write_features(pixel + 8 * FEATURES, sums, 2, slopes + group, q);
+#pragma unroll
+            for (int first = 0; first + 4 <= PRODUCTS; first += 4)
+                write(pixel, left + x + g, width, sums, Neighbours<4>(slopes + group, first, q));
+            if constexpr (PRODUCTS % 4 != 0)
+                write(pixel, left + x + g, width, sums, Neighbours<2>(slopes + group, PRODUCTS / 4 * 4, q));
         }
     }
 }

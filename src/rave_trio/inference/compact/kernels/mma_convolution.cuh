@@ -5,9 +5,9 @@
 // WARP_OUT channels.  Rows of the source are fetched into a ring, each once a strip of tiles, and a tile ahead.  Warps
 // meet at barriers in shared memory and else run by themselves: one may be a tile ahead of another.
 //
-// A step is a column of the 3 x 3 and 16 channels in, with the weights of its three rows.  What a warp reads of one row
-// of pixels serves three rows of results.  Sums are made in the same order for every pixel, wherever it lies.  The weights
-// of all steps stay in shared memory where it has room, and else go through a ring of stages.
+// A slice is a column of the 3 x 3 and 16 channels in, with the weights of its three rows.  What a warp reads of one row
+// of pixels serves three rows of results.  Sums are made in the same order for every pixel, wherever it lies.  All weights
+// stay in shared memory where it has room, and else go through a ring of stages, a step of STEP_SLICES slices each.
 //
 // In shared memory the 16-byte pieces of neighbouring pixels would meet in the same banks.  Piece number i of a row
 // stands at i ^ KEY of its pixel: any eight neighbours lie in different banks.  Weights lie as if they were pixels of 16
@@ -23,8 +23,10 @@ constexpr int ROW_PIECES = (TILE_X + 2) * PIECES, ROW_BYTES = 16 * ROW_PIECES;
 constexpr int TILE_ROWS = TILE_Y + 2;
 static_assert(RING_ROWS >= TILE_ROWS, "a tile's rows fit into the ring");
 
-constexpr int DEPTHS = CHANNELS_IN / 16, STEPS = 3 * DEPTHS;
-constexpr int STEP_PIECES = 3 * CHANNELS_OUT * 2, STEP_BYTES = 16 * STEP_PIECES;
+constexpr int DEPTHS = CHANNELS_IN / 16, STEPS = 3 * DEPTHS / STEP_SLICES;
+static_assert(DEPTHS % STEP_SLICES == 0, "a step is of one column");
+constexpr int SLICE_PIECES = 3 * CHANNELS_OUT * 2, SLICE_BYTES = 16 * SLICE_PIECES;
+constexpr int STEP_PIECES = STEP_SLICES * SLICE_PIECES, STEP_BYTES = 16 * STEP_PIECES;
 constexpr bool RESIDENT = WEIGHT_STAGES == STEPS;  // All weights stay.
 constexpr int AHEAD = WEIGHT_STAGES / 2;  // Steps by which weights are fetched ahead; by the other stages warps may differ.
 
@@ -106,17 +108,20 @@ struct Fetching {
 
     // The weights of the next step.
     __device__ void step() {
-        const int stage = step_number % WEIGHT_STAGES, round = step_number / WEIGHT_STAGES, step = step_number % STEPS;
+        const int stage = step_number % WEIGHT_STAGES, round = step_number / WEIGHT_STAGES;
+        const int slice = step_number % STEPS * STEP_SLICES;
         ++step_number;
         if (round > 0) wait(barriers.weights_done(stage), round - 1);
-        const Half* const start = weights + step / DEPTHS * (CHANNELS_OUT * CHANNELS_IN) + step % DEPTHS * 16;
+        const Half* const start = weights + slice / DEPTHS * (CHANNELS_OUT * CHANNELS_IN) + slice % DEPTHS * 16;
         const Shared target = stages + stage * STEP_BYTES;
-#pragma unroll 2
-        for (int i = threadIdx.x; i < STEP_PIECES; i += THREADS) {
-            const int row = i / (2 * CHANNELS_OUT), place = i / 2 % CHANNELS_OUT;
+#pragma unroll
+        for (int round = 0; round < (STEP_PIECES + THREADS - 1) / THREADS; ++round) {
+            const int i = threadIdx.x + round * THREADS;
+            if (i >= STEP_PIECES) break;
+            const int depth = i / SLICE_PIECES, row = i % SLICE_PIECES / (2 * CHANNELS_OUT), place = i / 2 % CHANNELS_OUT;
             const int first = place / WARP_OUT * WARP_OUT;
             const int channel = first + (GATHERED ? feature_of<WARP_OUT>(place - first) : place - first);
-            const int at = (row * 3 * CHANNELS_OUT + channel) * CHANNELS_IN + i % 2 * 8;
+            const int at = (row * 3 * CHANNELS_OUT + channel) * CHANNELS_IN + depth * 16 + i % 2 * 8;
             copy_16_bytes(target + 16 * (i ^ key<2>(i / 2)), start + at, true);
         }
         arrive_after_own_copies(barriers.weights_there(stage));
@@ -155,8 +160,8 @@ struct Computing {
         }
     }
 
-    // One step; `rows` are the addresses of the warp's rows of pixels, `piece` of a lane's piece in them.
-    __device__ static void step(Sums& sums, const Shared (&rows)[WARP_ROWS + 2], Shared piece, Shared weights) {
+    // One slice; `rows` are the addresses of the warp's rows of pixels, `piece` of a lane's piece in them.
+    __device__ static void slice(Sums& sums, const Shared (&rows)[WARP_ROWS + 2], Shared piece, Shared weights) {
         unsigned int pixels[WARP_ROWS + 2][4];
 #pragma unroll
         for (int i = 0; i < WARP_ROWS + 2; ++i) load_matrices(pixels[i], rows[i] + piece);
@@ -175,7 +180,7 @@ struct Computing {
         }
     }
 
-    // One tile; between its parts fetch(number of 3) is called, and before each step ahead().
+    // One tile; before each column fetch(column) is called, and before each step whose weights do not stay ahead().
     template <class Fetch, class Ahead> __device__ void tile(Sums& sums, const Fetch& fetch, const Ahead& ahead) {
         const int lane = threadIdx.x % 32;
         Shared rows[WARP_ROWS + 2];
@@ -190,19 +195,24 @@ struct Computing {
             fetch(kx);
             const int pixel = left + kx + lane % 16;
             const int own = lane / 16 ^ key<PIECES>(pixel);
+            int stage = 0;
 #pragma unroll
             for (int depth = 0; depth < DEPTHS; ++depth) {
                 const Shared piece = 16 * (pixel * PIECES + (own ^ 2 * depth));
                 if constexpr (RESIDENT) {
-                    step(sums, rows, piece, own_columns + (kx * DEPTHS + depth) * STEP_BYTES);
+                    slice(sums, rows, piece, own_columns + (kx * DEPTHS + depth) * SLICE_BYTES);
                 } else {
-                    ahead();
-                    const int stage = step_number % WEIGHT_STAGES;
-                    wait(barriers.weights_there(stage), step_number / WEIGHT_STAGES);
-                    ++step_number;
-                    step(sums, rows, piece, own_columns + stage * STEP_BYTES);
-                    __syncwarp();
-                    if (lane == 0) arrive(barriers.weights_done(stage));
+                    if (depth % STEP_SLICES == 0) {
+                        ahead();
+                        stage = step_number % WEIGHT_STAGES;
+                        wait(barriers.weights_there(stage), step_number / WEIGHT_STAGES);
+                        ++step_number;
+                    }
+                    slice(sums, rows, piece, own_columns + stage * STEP_BYTES + depth % STEP_SLICES * SLICE_BYTES);
+                    if (depth % STEP_SLICES == STEP_SLICES - 1) {
+                        __syncwarp();
+                        if (lane == 0) arrive(barriers.weights_done(stage));
+                    }
                 }
             }
         }

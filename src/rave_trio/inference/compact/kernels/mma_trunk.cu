@@ -6,13 +6,22 @@ struct Activate {
     Geometry picture;
 
     __device__ void operator()(const Sums& sums, int x, int y, int out) const {
-        const int g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
+        const int q = threadIdx.x % 4;
+#pragma unroll
+        for (int first = 0; first + 4 <= PRODUCTS; first += 4) write(sums, x, y, out, Neighbours<4>(slopes + out, first, q));
+        if constexpr (PRODUCTS % 4 != 0) write(sums, x, y, out, Neighbours<2>(slopes + out, PRODUCTS / 4 * 4, q));
+    }
+
+    template <int COUNT>
+    __device__ void write(const Sums& sums, int x, int y, int out, const Neighbours<COUNT>& neighbours) const {
+        const int g = threadIdx.x % 32 / 4;
+        Half* const pixel = target + ((long long)y * picture.width + x + g) * CHANNELS_OUT + out;
 #pragma unroll
         for (int r = 0; r < WARP_ROWS; ++r) {
             if (y + r >= picture.end) break;
-            Half* const pixel = target + ((long long)(y + r) * picture.width + x + g) * CHANNELS_OUT + out;
-            if (x + g < picture.width) write_features(pixel, sums[r], 0, slopes + out, q);
-            if (x + g + 8 < picture.width) write_features(pixel + 8 * CHANNELS_OUT, sums[r], 2, slopes + out, q);
+            Half* const own = pixel + (long long)r * picture.width * CHANNELS_OUT;
+            if (x + g < picture.width) neighbours.write(own, sums[r], 0);
+            if (x + g + 8 < picture.width) neighbours.write(own + 8 * CHANNELS_OUT, sums[r], 2);
         }
     }
 };
