@@ -69,7 +69,7 @@ HOMES = {
 
 MODULES_FOR = {
     "openvino": {"openvino_backend.py", "openvino_model.py", "openvino_runtime.py", "resize.py"},
-    "onnx": {"onnx_model.py", "onnx_precision.py", "onnxruntime_session.py"},
+    "onnx": {"onnx_model.py", "onnx_precision.py", "onnxruntime_session.py", "reading.py"},
     "onnxruntime": {"onnxruntime_session.py"},
     "tensorrt": {"tensorrt_library.py"},
     "tensorrt_rtx": {"tensorrt_library.py"},
@@ -81,6 +81,7 @@ MODULES_FOR = {
         "_cuda_probe.py",
         "compiler.py",
         "launcher.py",
+        "graphs.py",
         "tensor_map.py",
     },
     "pynvml": {"nvml.py"},

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable, Hashable
 from typing import Any
 
+import attrs
 import numpy as np
 from backend_rigs import OnnxRuntimeRig, host_copy, host_view
 
@@ -159,14 +160,13 @@ class CompactRig(OnnxRuntimeRig):
     precision = "fp16"
     dtype = np.float16
     tolerance = 4e-3
-    strip = 1 << 30
+    strip: int | None = None
 
     def _backend(self, model: Model, geometry: Geometry) -> CompactBackend:
         return CompactBackend(
             model.metadata,
             find_compact(model.metadata.path),
-            geometry,
-            strip=self.strip,
+            attrs.evolve(geometry, strip=self.strip),
             make_kernels=NumpyKernels,
             launcher=None,
             player=Direct(),

@@ -26,6 +26,7 @@ _DISTRIBUTIONS = {
     "cuda-bindings": (("cuda-bindings",), EXTRA),
     "PyNvVideoCodec": (("pynvvideocodec",), EXTRA),
     "nvrtc": (("nvidia-cuda-nvrtc",), "pip install nvidia-cuda-nvrtc"),
+    "onnx": (("onnx",), EXTRA),
     "onnxruntime-gpu": (("onnxruntime-gpu",), "pip install onnxruntime-gpu"),
     "tensorrt": (("tensorrt-cu13", "tensorrt"), "pip install tensorrt-cu13"),
     "tensorrt_rtx": (("tensorrt-rtx-cu13", "tensorrt-rtx"), "pip install tensorrt-rtx-cu13"),

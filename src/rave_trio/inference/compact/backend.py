@@ -28,7 +28,6 @@ class CompactBackend(DeviceBackend):
         net: CompactNet,
         geometry: Geometry,
         *,
-        strip: int,
         make_kernels: MakeKernels,
         launcher: Any,
         player: Player,
@@ -38,7 +37,7 @@ class CompactBackend(DeviceBackend):
         scratch: DevicePool,
         copy: Copy,
     ) -> None:
-        """``net`` is what the model of ``metadata`` was recognised as, computed in strips of at most ``strip`` rows.
+        """``net`` is what the model of ``metadata`` was recognised as, computed in the geometry's strips.
 
         Compiles the kernels, some seconds the first time.  Raises OutOfMemory.
         """
@@ -47,7 +46,7 @@ class CompactBackend(DeviceBackend):
             make_kernels(net.architecture, launcher, stream),
             height=geometry.tile_height,
             width=geometry.tile_width,
-            strip=strip,
+            strip=geometry.strip_rows,
             stream=stream,
             scratch=scratch,
             player=player,

@@ -30,6 +30,13 @@ OUTPUT_STEP = 16
 
 PLANES = 3
 
+TAPS = 9
+HEAD_STEPS = 32
+"""Of the head's inputs, all taps together, padded."""
+
+ALIGNMENT = 256
+"""Bytes; where each piece of parameters and each buffer begins."""
+
 
 @attrs.frozen
 class Resampling:

@@ -11,7 +11,15 @@ import math
 
 import attrs
 
-from rave_trio.inference.compact.kernels_protocol import PLANES, Architecture, Resampling, Rows
+from rave_trio.inference.compact.kernels_protocol import (
+    ALIGNMENT,
+    HEAD_STEPS,
+    PLANES,
+    TAPS,
+    Architecture,
+    Resampling,
+    Rows,
+)
 
 HALF_BYTES = 2
 
@@ -63,7 +71,9 @@ def resampling_reach(how: Resampling, factor: int) -> int:
     return max(0, math.ceil(before / factor), math.ceil(after / factor))
 
 
-def buffer_bytes(architecture: Architecture, layers: int, height: int, width: int, rows: int, itemsize: int) -> int:
+def buffer_bytes(
+    architecture: Architecture, layers: int, height: int, width: int, rows: int, itemsize: int = HALF_BYTES
+) -> int:
     """What one of the two buffers between the layers takes: activations, or what the tail leaves to the resize."""
     tallest = max(strip.height for strip in strips(architecture, layers, height, rows))
     pixel = architecture.features * itemsize
@@ -72,10 +82,8 @@ def buffer_bytes(architecture: Architecture, layers: int, height: int, width: in
     return tallest * width * pixel
 
 
-def network_bytes(
-    architecture: Architecture, layers: int, height: int, width: int, rows: int, itemsize: int = HALF_BYTES
-) -> int:
-    """Of device memory for pictures of one size: the parameters, about, and both buffers."""
+def parameter_bytes(architecture: Architecture, layers: int) -> int:
+    """What a network's packed parameters take, or a little more."""
     features, outputs = architecture.features, architecture.outputs
-    parameters = 9 * features * (features * (layers - 2) + outputs) * HALF_BYTES + layers * 1024 + features * 64
-    return parameters + 2 * buffer_bytes(architecture, layers, height, width, rows, itemsize)
+    weights = HALF_BYTES * (TAPS * features * (features * (layers - 2) + outputs) + HEAD_STEPS * features)
+    return weights + 3 * layers * ALIGNMENT + 8 * layers * max(features, outputs)

@@ -8,15 +8,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from rave_trio.inference.compact.kernels_protocol import PLANES, Parameters
+from rave_trio.inference.compact.kernels_protocol import ALIGNMENT, HEAD_STEPS, PLANES, TAPS, Parameters
 from rave_trio.inference.compact.net import CompactNet, Floats, Layer
-
-ALIGNMENT = 256
-"""Bytes; where each piece begins."""
-
-TAPS = 9
-HEAD_STEPS = 32
-"""Of the head's inputs, all taps together, padded."""
 
 
 @attrs.frozen(eq=False)
