@@ -19,8 +19,11 @@ from rave_trio.inference.compact.kernels_protocol import FEATURES, Parameters, R
 from rave_trio.inference.compact.mma_kernels import MmaKernels
 from rave_trio.inference.compact.wgmma_kernels import WgmmaKernels
 
-E4M3_SUM_ROUNDING = 2.0**-12
-"""Relative to the sizes of what is added up: the matrix units align products of e4m3 to fewer bits than fp32 has."""
+E4M3_SUM_ROUNDING = 2.0**-10
+"""Relative to the sizes of what is added up: the matrix units add products of e4m3 with fewer bits than fp32 has."""
+
+E4M3_SUMS = 2e-3
+"""The same, of all sums together relative to their own size."""
 
 
 def rig_for(cuda, **how):
@@ -158,7 +161,8 @@ def test_the_trunk_reads_and_writes_fp8(fp8, features, source_bytes, target_byte
         found = fp8.download(memory, halves)
         expected, size = through(x, layer)
         if target_bytes == 2:
-            assert_close(found, expected, size * (E4M3_SUM_ROUNDING / 2.0**-18))
+            assert (np.abs(found - expected) <= E4M3_SUM_ROUNDING * size).all()
+            assert np.linalg.norm(found - expected) <= E4M3_SUMS * np.linalg.norm(expected)
         else:
             check_e4m3(found.view(np.uint8).reshape(x.shape), expected, size, exact=source_bytes == 2)
 
