@@ -9,6 +9,7 @@ from collections.abc import Callable
 from cuda.bindings import driver
 
 from rave_trio.devices.driver import check
+from rave_trio.devices.interface import LaunchError
 
 BYTES = 128
 """Of CUtensorMap."""
@@ -93,7 +94,8 @@ def tensor_map(
         int(driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B),
         int(driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
     )
-    check((driver.CUresult(status),))
+    if status:
+        raise LaunchError(f"the driver makes no tensor map of {shape} at {pointer}: {driver.CUresult(status).name}")
     return ctypes.string_at(address, BYTES)
 
 

@@ -155,10 +155,7 @@ FP8 = (HALF, Precision(2, 1), Precision(1, 1), Precision(1, 2))
 
 
 class WgmmaKernels:
-    """See :class:`rave_trio.inference.compact.kernels_protocol.KernelSet`.
-
-    Trunk and tail are launched so that they may begin before the kernel ahead of them has ended, and wait for it.
-    """
+    """See :class:`rave_trio.inference.compact.kernels_protocol.KernelSet`."""
 
     itemsize = 2
 
@@ -254,9 +251,7 @@ class WgmmaKernels:
         _, down, strips = work
         blocks = min(self._processors // parts, down * strips) * parts
         numbers = (np.int32(number) for number in work)
-        self._launcher.put(
-            raw, kernel, (blocks,), (THREADS,), *args, *numbers, shared_bytes=SHARED_BYTES, overlapping=True
-        )
+        self._launcher.put(raw, kernel, (blocks,), (THREADS,), *args, *numbers, shared_bytes=SHARED_BYTES)
 
 
 def _span(nbytes: int) -> int:

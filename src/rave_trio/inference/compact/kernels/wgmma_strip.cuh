@@ -155,21 +155,18 @@ __device__ inline void begin(
         fetch_map(&input);
         for (int i = 0; i < RINGS; ++i) rings[i].begin(readers);
         barriers_begun();
-        let_next_kernel_begin();
     }
     block_wait(WHOLE_BLOCK, THREADS);
 }
 
 // By the third warpgroup: the weights from `first_output` on, and all boxes that the block's units need in their order,
-// CHANNELS into each of the rings.  Whoever has waited for one of the boxes may also touch whatever else the kernels
-// before this one used.
+// CHANNELS into each of the rings.
 template <int RINGS>
 __device__ inline void fetch(
     const Work& work, const Ring (&rings)[RINGS], const TensorMap* input, const TensorMap* weights, int first_output) {
     if (threadIdx.x % WARPGROUP > 0) return;
 #pragma unroll
     for (int i = 0; i < RINGS; ++i) rings[i].fill_with_weights(weights, i * CHANNELS, first_output);
-    wait_for_previous_kernel();
     int slot = 0;
     for (Unit unit(work); unit.number < work.last;) {
         const int here = min(work.last - unit.number, work.units_down - unit.down);
@@ -202,6 +199,7 @@ __device__ inline void load_weights(Weights& weights, const Ring& ring, int grou
         else
             for (int j = 0; j < 4; ++j) weights[i][j] = 0;
     }
+    before_copy_engine();
     block_wait(OF_GROUP + group, WARPGROUP);
     if (threadIdx.x % WARPGROUP == 0) barrier_arrive(ring.weights_empty());
 }

@@ -60,7 +60,7 @@ struct StoreActivations {
             const int pixel = 8 * (i + lane / 8 / CHUNKS) + lane % 8;
             store_transposed(row + swizzled(pixel * OUTPUT_PIXEL + chunk * 16, OUTPUT_PIXEL), matrices);
         }
-        show_to_copy_engine();
+        before_copy_engine();
         block_wait(OF_GROUP + group, WARPGROUP);
         if (threadIdx.x % WARPGROUP == 0) store_box(output, stage, first_output, unit.x(), unit.y(work));
     }

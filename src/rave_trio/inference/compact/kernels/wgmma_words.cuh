@@ -83,25 +83,13 @@ __device__ inline void stores_done() {
     asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
 
-// Makes what the calling thread wrote to shared memory visible to the copy engine.
-__device__ inline void show_to_copy_engine() {
+// What the calling thread read or wrote in shared memory comes before what the copy engine is told to do from now on.
+__device__ inline void before_copy_engine() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 __device__ inline void fetch_map(const TensorMap* map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
-// --- Kernels that follow one another in a stream.
-
-// The next kernel may take the place of blocks that end; it waits for this one's results itself.
-__device__ inline void let_next_kernel_begin() {
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
-// Until the kernels before this one have ended and what they wrote can be read.
-__device__ inline void wait_for_previous_kernel() {
-    asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
 // --- Registers, of a whole warpgroup.
