@@ -120,11 +120,16 @@ class KernelSet(Protocol):
     """The kernels of one architecture, loaded onto one device.  One caller at a time, from any thread.
 
     Each call puts one kernel into ``raw`` (cuda.core's stream, which may be being captured into a graph) and returns at
-    once; it allocates nothing and waits for nothing.  ``height`` and ``width`` are of the picture at hand or of a strip
-    of it, at least 1, and the same in all calls for it; ``rows`` are counted in pixels of that picture too, so the tail
-    writes the rows ``factor * rows.begin`` to before ``factor * rows.end`` of its target, and the resize ``scale *`` as
-    many.  Targets overlap no source.  The same values give the same results whatever ``rows``, ``height`` and where the
-    memory lies, so that strips join without a seam.
+    once; it allocates nothing and waits for nothing.
+
+    ``height`` and ``width`` are of what is read, at least 1: of a picture, or of those rows of a strip of it that hold
+    something; what lies below is not read, since it may be numbers that are none.  ``rows`` are counted in pixels of
+    that picture too, end at ``height`` or above, and are such that the rows read around them hold something as well.
+    The tail writes the rows ``factor * rows.begin`` to before ``factor * rows.end`` of its target, and the resize
+    ``scale *`` as many.
+
+    Targets overlap no source.  The same values give the same results whatever ``rows``, ``height`` and where the memory
+    lies, so that strips join without a seam.
     """
 
     @property

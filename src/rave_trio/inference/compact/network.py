@@ -109,24 +109,24 @@ class CompactNetwork:
 
     def _compute(self, raw: Any, strip: Strip, source: int, target: int) -> None:
         kernels, architecture, width = self._kernels, self._architecture, self._width
-        size = strip.height, width
         picture = _part(source, self._height, width, strip.top)
         scale = architecture.scale
         result = _part(target, self._height * scale, width * scale, strip.top * scale)
         *layers, tail = zip(strip.layers, self._parameters, strict=True)
         read, written = self._buffers
+        held = strip.height
         for at, (rows, parameters) in enumerate(layers):
             if at == 0:
-                kernels.head(raw, picture, written, *size, rows, parameters)
+                kernels.head(raw, picture, written, held, width, rows, parameters)
             else:
-                kernels.trunk(raw, read, written, *size, rows, parameters)
-            read, written = written, read
+                kernels.trunk(raw, read, written, held, width, rows, parameters)
+            read, written, held = written, read, rows.end
         if architecture.resampling is None:
-            kernels.tail(raw, read, picture, result, *size, *tail)
+            kernels.tail(raw, read, picture, result, held, width, *tail)
             return
         between = _part(written, strip.height * architecture.factor, width * architecture.factor, 0)
-        kernels.tail(raw, read, picture, between, *size, *tail)
-        kernels.resize(raw, between, picture, result, *size, strip.result)
+        kernels.tail(raw, read, picture, between, held, width, *tail)
+        kernels.resize(raw, between, picture, result, tail[0].end, width, strip.result)
 
 
 def _part(pointer: int, height: int, width: int, top: int) -> Planes:
