@@ -16,6 +16,9 @@ from rave_trio.pipeline import PipelineConfig
 
 SMALLEST_TILE = 128
 
+SMALLEST_STRIP = 32
+"""Rows; what a layer computes beyond them would be more than the strip itself."""
+
 SHORTEST_CHANNELS = PipelineConfig(decoded_capacity=1, preprocessed_capacity=1, upscaled_capacity=1)
 
 STALL_TIMEOUT = 60.0
@@ -114,7 +117,7 @@ def retreats(work: Work, fit: Fit) -> Iterator[tuple[Geometry, int, int]]:
     yield geometry, fit.streams, fit.batch
     if fit.streams * fit.batch > 1:
         yield geometry, 1, 1
-    for smaller in _smaller_tiles(work, geometry):
+    for smaller in _smaller(work, geometry):
         yield smaller, 1, 1
 
 
@@ -135,13 +138,25 @@ def _arrangements(work: Work, *, shrink_channels: bool) -> Iterator[Fit]:
     """All that is worth trying, the best first."""
     streams, batch = work.costs.streams() if work.streams is None else (work.streams,), work.batch or 1
     whole = work.geometry(work.tile)
-    geometries = itertools.chain([whole], () if work.tile else _smaller_tiles(work, whole))
+    geometries = itertools.chain([whole], () if work.tile and not work.costs.in_strips else _smaller(work, whole))
     for geometry in geometries:
         smallest = geometry
         for count in streams:
             yield _arrange(work, geometry, count, batch)
     if shrink_channels:
         yield _arrange(work, smallest, streams[-1], batch, SHORTEST_CHANNELS)
+
+
+def _smaller(work: Work, geometry: Geometry) -> Iterator[Geometry]:
+    """Strips or tiles that take ever less memory."""
+    return _smaller_strips(geometry) if work.costs.in_strips else _smaller_tiles(work, geometry)
+
+
+def _smaller_strips(geometry: Geometry) -> Iterator[Geometry]:
+    """Halved again and again."""
+    while (rows := -(-geometry.strip_rows // 2)) >= SMALLEST_STRIP:
+        geometry = attrs.evolve(geometry, strip=rows)
+        yield geometry
 
 
 def _smaller_tiles(work: Work, geometry: Geometry) -> Iterator[Geometry]:
@@ -170,7 +185,7 @@ def _arrange(work: Work, geometry: Geometry, streams: int, batch: int, channels:
         batch,
         depth,
         pipeline,
-        network=costs.network(load, streams, batch),
+        network=costs.network(geometry, load, streams, batch),
         tensors=tensors_in * costs.tensor(work.source)
         + tensors_out * costs.tensor(work.target)
         + costs.staging(geometry, work.model.metadata.scale, streams, batch),

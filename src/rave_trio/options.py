@@ -11,7 +11,7 @@ import attrs
 from rave_trio.errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-BACKENDS = ("auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
+BACKENDS = ("auto", "openvino", "compact", "onnxruntime", "tensorrt", "tensorrt-rtx")
 DEINTERLACING = ("auto", "off", "bwdif")
 
 

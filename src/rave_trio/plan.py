@@ -27,9 +27,12 @@ from rave_trio.gpu.path import (
     choose_encoder,
     gpu_obstacle,
     gpu_precision,
+    unsuited,
 )
 from rave_trio.gpu.transfers import PlannedCopy, planned_copies
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
+from rave_trio.inference.compact.find import find_compact
+from rave_trio.inference.compact.net import CompactNet
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.openvino_runtime import choose_precision
@@ -118,7 +121,7 @@ class EnginePlan:
 
     def work(self, model: Model) -> Work:
         """What the plan's arrangement was found for; ``model`` is the one that the plan came with."""
-        costs = costs_of(self.host, self.gpu, self.precision)
+        costs = costs_of(self.host, self.gpu, self.precision, _net(self.backend, self.model))
         return _work(self.options, costs, model, self.surface, self.encoder.surface, self.precision)
 
     @property
@@ -201,7 +204,12 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         )
     model = _find_model(options)
     encoder = _encoder_settings(options, media, container, model.metadata.scale)
-    choice = choose(options.device, options.backend, lambda: gpu_obstacle(media, encoder))
+    choice = choose(
+        options.device,
+        options.backend,
+        lambda: gpu_obstacle(media, encoder),
+        lambda backend, _: unsuited(backend, model.metadata.path, options),
+    )
     encoding = Encoding(encoder)
     if options.codec is None and options.pixel_format is None:
         make = functools.partial(_encoder_settings, options, media, container, model.metadata.scale)
@@ -225,7 +233,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         *_hdr_notes(media, encoder, model.metadata),
     ]
     notes += [*choice.notes, *decoding.notes, *encoding.notes]
-    costs = costs_of(choice.host, choice.gpu, precision)
+    costs = costs_of(choice.host, choice.gpu, precision, _net(choice.backend, model.metadata))
     work = _work(options, costs, model, decoding.surface, encoder.surface, precision)
     fit = best_fit(work, options.vram_limit)
     notes += fit_notes(fit, work, options.vram_limit)
@@ -272,6 +280,11 @@ def _work(
         batch=options.batch,
         stall_timeout=options.stall_timeout,
     )
+
+
+def _net(backend: str, model: ModelMetadata) -> CompactNet | None:
+    """What our own kernels run, where they are the backend."""
+    return find_compact(model.path) if backend == "compact" else None
 
 
 def _check_parallel(options: UpscaleOptions, choice: Choice, model: Model) -> None:

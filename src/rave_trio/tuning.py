@@ -147,13 +147,18 @@ def key_of(plan: EnginePlan, model: Model) -> Key:
         precision=plan.precision,
         tile=(geometry.tile_height, geometry.tile_width),
         batches=_batches(plan, model) if options.batch is None else (options.batch,),
-        streams=STREAMS if options.streams is None else (options.streams,),
+        streams=_streams(plan) if options.streams is None else (options.streams,),
     )
 
 
 def _batches(plan: EnginePlan, model: Model) -> tuple[int, ...]:
     """With TensorRT each would be an engine to build, for up to minutes, so it has to be asked for."""
     return BATCHES if plan.backend == "onnxruntime" and model.takes_batches else BATCHES[:1]
+
+
+def _streams(plan: EnginePlan) -> tuple[int, ...]:
+    """Our own kernels fill the GPU with one frame."""
+    return STREAMS[:1] if plan.backend == "compact" else STREAMS
 
 
 def search(rate: Rate, batches: tuple[int, ...], streams: tuple[int, ...]) -> Tuning:

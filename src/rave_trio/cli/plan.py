@@ -56,6 +56,8 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
             f"{geometry.tiles} tiles of {geometry.tile_width}x{geometry.tile_height} a frame, "
             f"overlapping by {geometry.overlap} pixels on each side"
         )
+    if geometry.strip is not None:
+        tiles += f", computed in strips of {geometry.strip} rows"
     options = " ".join(f"{key} {value}" for key, value in plan.encoder.options if key in ("crf", "preset"))
     channels = plan.fit.pipeline
     rows = [

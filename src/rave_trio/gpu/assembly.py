@@ -77,6 +77,12 @@ class GpuAssembly:
 
     def network(self, geometry: Geometry, streams: int, batch: int) -> Backend:
         """A backend for that shape, ``batch`` pictures at a time on each of ``streams`` streams."""
+        if self._plan.backend == "compact":
+            from rave_trio.gpu.compact import compact_network
+
+            return compact_network(
+                self._model.metadata, geometry, device=self.device, pool=self._pool, scratch=self._scratch
+            )
         if self._plan.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network
 

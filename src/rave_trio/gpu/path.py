@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 
 from rave_trio import errors
 from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.frames import SurfaceDescriptor
+from rave_trio.inference.compact.find import find_compact
+from rave_trio.inference.compact.graph import NotCompact
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.media.encoders import ENCODERS, EncoderSettings
 from rave_trio.media.nvdec_formats import CONCEALED, nvdec_refusal, nvdec_surface
@@ -44,6 +47,21 @@ def gpu_precision(asked: str) -> str:
             f"{asked} is not computed on GPUs here", remedy="use --precision fp16 or fp32, or --device cpu"
         )
     return precision
+
+
+def unsuited(backend: str, model: Path, options: UpscaleOptions) -> str | None:
+    """Why a backend on a GPU cannot do this job, if it cannot.  Of ``compact`` reads the model; blocks for that."""
+    if backend != "compact":
+        return None
+    if options.precision not in ("auto", "fp16"):
+        return f"it does not compute {options.precision}"
+    if (options.batch or 1) > 1 or (options.streams or 1) > 1:
+        return "it computes frames one by one"
+    try:
+        find_compact(model)
+    except NotCompact as error:
+        return f"this model is not of the family: {error}"
+    return None
 
 
 def gpu_obstacle(media: MediaInfo, encoder: EncoderSettings) -> str | None:
