@@ -42,8 +42,8 @@ class Assembly(Closable, Protocol):
     def encoder(self, parts: PartsFolder) -> PartWriter:
         """Into a part in ``parts``."""
 
-    def network(self, geometry: Geometry, streams: int) -> Backend:
-        """A bare backend of that size."""
+    def network(self, geometry: Geometry, streams: int, batch: int) -> Backend:
+        """A bare backend of that size: ``batch`` pictures at a time on each of ``streams`` streams."""
 
     def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:
         """C x H x W samples where the network finds them, in its dtype."""
@@ -81,8 +81,8 @@ class HostAssembly:
     def backend(self) -> RetreatingBackend:
         return retreating(self._plan, self._model, self.network)
 
-    def network(self, geometry: Geometry, streams: int) -> OpenVinoBackend:
-        """A backend of that size."""
+    def network(self, geometry: Geometry, streams: int, batch: int) -> OpenVinoBackend:
+        """A backend of that size; ``batch`` is 1."""
         plan = self._plan
         return OpenVinoBackend(
             self._model, geometry, precision=plan.precision, streams=streams, threads=plan.threads, pool=self._pool
@@ -111,7 +111,7 @@ class HostAssembly:
 class MakesNetworks(Protocol):
     """How a backend of some size is made."""
 
-    def __call__(self, geometry: Geometry, streams: int) -> Backend: ...
+    def __call__(self, geometry: Geometry, streams: int, batch: int) -> Backend: ...
 
 
 def retreating(plan: EnginePlan, model: Model, network: MakesNetworks) -> RetreatingBackend:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from fractions import Fraction
 from typing import Any
 
 import attrs
-import numpy as np
 
-from rave_trio.assembly import assemble
-from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.openvino_model import Model
-from rave_trio.memory import Ledger, Waiting
 from rave_trio.plan import EnginePlan
+from rave_trio.speed import speedometer
 
 SAMPLE_SIDE, GPU_SAMPLE_SIDE = 192, 1080
 """Input pixels: the measured picture is at most this high and wide, where the CPU or a GPU computes."""
@@ -45,39 +39,12 @@ def estimate(plan: EnginePlan, model: Model) -> Estimate:
     if not plan.model.height:
         whole = model.geometry(min(side, whole.tile_height), min(side, whole.tile_width), None)
     height, width = whole.tile_height, whole.tile_width
-    per_second = _pictures_per_second(plan, model, height, width)
+    with speedometer(plan, model) as measuring:
+        per_second = measuring.rate(whole, plan.streams, plan.batch, seconds=SAMPLE_SECONDS)
     pixels = plan.geometry.tiles * plan.geometry.tile_height * plan.geometry.tile_width
     fps = per_second * height * width / pixels
     frames = plan.media.video.frames
     return Estimate(fps, frames / fps if frames else None, f"noise of {width}x{height}")
-
-
-def _pictures_per_second(plan: EnginePlan, model: Model, height: int, width: int) -> float:
-    with contextlib.ExitStack() as held:
-        assembly = held.enter_context(contextlib.closing(assemble(plan, model, Ledger(), Waiting())))
-        network = assembly.network(model.geometry(height, width, None), plan.streams)
-        backend = held.enter_context(contextlib.closing(network))
-        noise = held.enter_context(
-            contextlib.closing(assembly.tensor(np.random.default_rng(0).random((3, height, width), np.float32)))
-        )
-
-        def start() -> None:
-            backend.submit(Frame(0, 0, 1, Fraction(1), False, Tensor(noise.array, lease=None)))
-
-        def finish() -> None:
-            backend.collect().close()
-
-        for _ in range(backend.depth):
-            start()
-        for _ in range(backend.depth):  # a first round compiles, allocates and warms up
-            finish()
-            start()
-        done, began = 0, time.perf_counter()
-        while not done or time.perf_counter() - began < SAMPLE_SECONDS:
-            finish()
-            start()
-            done += 1
-        return done / (time.perf_counter() - began)
 
 
 def _span(seconds: float) -> str:

@@ -16,7 +16,7 @@ from rave_trio.pipeline import PipelineConfig
 
 SMALLEST_TILE = 128
 
-SHORTEST_CHANNELS = {"decoded_capacity": 1, "preprocessed_capacity": 1, "upscaled_capacity": 1}
+SHORTEST_CHANNELS = PipelineConfig(decoded_capacity=1, preprocessed_capacity=1, upscaled_capacity=1)
 
 STALL_TIMEOUT = 60.0
 """Seconds that any call may take."""
@@ -33,6 +33,10 @@ class Work:
     costs: Costs
     tile: int | None
     """The largest side of a tile that was asked for, in input pixels."""
+    streams: int | None
+    """As many as were asked for."""
+    batch: int | None
+    """Pictures at a time on each stream, if that was asked for."""
     stall_timeout: float | None
     """The limit that was asked for, in seconds."""
 
@@ -47,6 +51,9 @@ class Fit:
 
     geometry: Geometry
     streams: int
+    """Batches that are computed at once."""
+    batch: int
+    """Pictures that each stream computes at a time: whole frames or tiles."""
     depth: int
     """Frames under way in the backend."""
     pipeline: PipelineConfig
@@ -83,21 +90,32 @@ def best_fit(work: Work, limit: int | None) -> Fit:
         smallest = fit if smallest is None or fit.memory < smallest.memory else smallest
     assert smallest is not None
     if limit is not None:
+        several = {"--batch": smallest.batch, "--streams": smallest.streams}
+        less = ["--tile", *(flag for flag, count in several.items() if count > 1)]
         raise errors.OutOfMemory(
             f"this needs at least {_mebibytes(smallest.memory)}, more than the limit of {_mebibytes(budget)}",
-            remedy=f"use --vram-limit {_mebibytes(smallest.memory)}, or a smaller --tile",
+            remedy=f"use --vram-limit {_mebibytes(smallest.memory)}, or a smaller {' or '.join(less)}",
         )
     return smallest
 
 
-def retreats(work: Work, fit: Fit) -> Iterator[tuple[Geometry, int]]:
-    """Tiles and streams for when memory runs out after all: those of the plan, then one stream, then smaller tiles."""
+def fit_with(work: Work, fit: Fit, limit: int | None, *, streams: int, batch: int) -> Fit | None:
+    """``fit`` with other streams and batches; None if their memory does not fit into ``limit`` or the budget."""
+    other = _arrange(work, fit.geometry, streams, batch)
+    return other if other.memory <= (work.costs.budget if limit is None else limit) else None
+
+
+def retreats(work: Work, fit: Fit) -> Iterator[tuple[Geometry, int, int]]:
+    """Tiles, streams and batch for when memory runs out after all: the plan's, then one at a time, then smaller tiles.
+
+    Also where more was asked for: a run that goes on slowly is better than one that ends.
+    """
     geometry = fit.geometry
-    yield geometry, fit.streams
-    if fit.streams > 1:
-        yield geometry, 1
+    yield geometry, fit.streams, fit.batch
+    if fit.streams * fit.batch > 1:
+        yield geometry, 1, 1
     for smaller in _smaller_tiles(work, geometry):
-        yield smaller, 1
+        yield smaller, 1, 1
 
 
 def fit_notes(fit: Fit, work: Work, limit: int | None) -> list[str]:
@@ -115,14 +133,15 @@ def fit_notes(fit: Fit, work: Work, limit: int | None) -> list[str]:
 
 def _arrangements(work: Work, *, shrink_channels: bool) -> Iterator[Fit]:
     """All that is worth trying, the best first."""
+    streams, batch = work.costs.streams() if work.streams is None else (work.streams,), work.batch or 1
     whole = work.geometry(work.tile)
     geometries = itertools.chain([whole], () if work.tile else _smaller_tiles(work, whole))
     for geometry in geometries:
         smallest = geometry
-        for streams in work.costs.streams():
-            yield _arrange(work, geometry, streams)
+        for count in streams:
+            yield _arrange(work, geometry, count, batch)
     if shrink_channels:
-        yield _arrange(work, smallest, 1, **SHORTEST_CHANNELS)
+        yield _arrange(work, smallest, streams[-1], batch, SHORTEST_CHANNELS)
 
 
 def _smaller_tiles(work: Work, geometry: Geometry) -> Iterator[Geometry]:
@@ -138,20 +157,23 @@ def _smaller_tiles(work: Work, geometry: Geometry) -> Iterator[Geometry]:
         yield geometry
 
 
-def _arrange(work: Work, geometry: Geometry, streams: int, **capacities: int) -> Fit:
+def _arrange(work: Work, geometry: Geometry, streams: int, batch: int, channels: PipelineConfig | None = None) -> Fit:
     costs, load = work.costs, work.model.load(geometry, work.precision)
-    depth, flops = costs.depth(geometry, streams), load.flops * geometry.tiles
-    pipeline = PipelineConfig(stall_timeout=_stall_timeout(work, flops * streams), **capacities)
+    depth, flops = costs.depth(geometry, streams, batch), load.flops * geometry.tiles
+    if channels is None:
+        channels = _channels(costs.waiting(geometry, streams, batch))
+    pipeline = attrs.evolve(channels, stall_timeout=_stall_timeout(work, flops * streams * batch))
     tensors_in, tensors_out = pipeline.preprocessed_capacity + depth + 1, depth + 2
     return Fit(
         geometry,
         streams,
+        batch,
         depth,
         pipeline,
-        network=costs.network(load, streams),
+        network=costs.network(load, streams, batch),
         tensors=tensors_in * costs.tensor(work.source)
         + tensors_out * costs.tensor(work.target)
-        + costs.staging(geometry, work.model.metadata.scale),
+        + costs.staging(geometry, work.model.metadata.scale, streams, batch),
         decoder_surfaces=(pipeline.decoded_capacity + 2) * costs.surface(work.source),
         encoder_surfaces=(pipeline.upscaled_capacity + 2 + costs.encoder_frames()) * costs.surface(work.target),
         decoder_own=costs.decoder_own(work.source),
@@ -159,8 +181,18 @@ def _arrange(work: Work, geometry: Geometry, streams: int, **capacities: int) ->
     )
 
 
+def _channels(waiting: int) -> PipelineConfig:
+    """Channels before and after the backend in which so many frames can wait."""
+    usual = PipelineConfig()
+    return attrs.evolve(
+        usual,
+        preprocessed_capacity=max(usual.preprocessed_capacity, waiting),
+        upscaled_capacity=max(usual.upscaled_capacity, waiting),
+    )
+
+
 def _stall_timeout(work: Work, flops: int) -> float:
-    """Seconds; more where a frame may honestly take longer.  ``flops`` are of all streams, which share the device."""
+    """Seconds; more where a frame may honestly take longer.  ``flops`` are of all that is computed at once."""
     if work.stall_timeout is not None:
         return work.stall_timeout
     return max(STALL_TIMEOUT, round(flops / work.costs.slowest))

@@ -35,9 +35,10 @@ from rave_trio.observe.health import HealthSnapshot
 from rave_trio.observe.page import write_report
 from rave_trio.observe.watch import INTERVAL, Watch
 from rave_trio.options import UpscaleOptions
+from rave_trio.output import partial_path
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
 from rave_trio.pipeline.holding import hold, make
-from rave_trio.plan import EnginePlan, make_plan, partial_path
+from rave_trio.plan import EnginePlan, make_plan
 from rave_trio.report import PipelineReport
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ class _Run:
             self.notes.append(f"closed captions are left out: {self._plan.encoder.encoder} cannot hold them")
         self.retreats = backend.retreats
         if backend.retreats:
-            self.notes.append(f"memory ran out {backend.retreats} times: fewer streams or smaller tiles did with less")
+            self.notes.append(f"memory ran out {backend.retreats} times: fewer at once or smaller tiles did with less")
         part = encoder.part
         if part.frames != metrics.frames_decoded or encoder.packets != part.frames:
             raise FrameCountMismatch(

@@ -64,6 +64,28 @@ def _positive_number(_job: object, field: attrs.Attribute[float | None], value: 
         raise UsageError(f"{field.name} must be above 0, not {value!r}")
 
 
+MOST_AT_ONCE = 64
+"""Streams or pictures of a batch; more than any device gains from."""
+
+
+def _count(name: str, value: int | str | None) -> int | None:
+    """A number from 1 on, or None for ``auto``."""
+    if value is None or value == "auto":
+        return None
+    number = int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else 0
+    if not 1 <= number <= MOST_AT_ONCE:
+        raise UsageError(f"{name} cannot be {value!r}", remedy=f"use auto, or a number from 1 to {MOST_AT_ONCE}")
+    return number
+
+
+def _as_batch(value: int | str | None) -> int | None:
+    return _count("batch", value)
+
+
+def _as_streams(value: int | str | None) -> int | None:
+    return _count("streams", value)
+
+
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -106,6 +128,10 @@ class UpscaleOptions:
     ``audit`` watches the run's copies, memory and counts, and makes a promise that does not hold an error once the
     result is published.
 
+    ``batch`` is how many frames or tiles a GPU computes at a time, ``streams`` how many such batches (on the CPU, how
+    many frames or tiles) are worked on at once; None or ``auto`` means what is fastest: by the cores on the CPU,
+    measured once on a GPU.
+
     ``vram_limit`` bounds the device's memory, on the CPU that of the frames and the network, in bytes or as ``2GiB``;
     ``stall_timeout`` is how many seconds a native call may take before it is given up, None meaning 60, or more where
     a frame may honestly take longer.
@@ -125,6 +151,8 @@ class UpscaleOptions:
     crf: int | None = attrs.field(default=None, validator=_whole)
     preset: str | None = None
     tile: int | None = attrs.field(default=None, validator=_positive)
+    batch: int | None = attrs.field(default=None, converter=_as_batch)
+    streams: int | None = attrs.field(default=None, converter=_as_streams)
     overwrite: bool = False
     video_stream: int | None = attrs.field(default=None, validator=_not_negative)
     frame_rate: Fraction | None = attrs.field(default=None, converter=_as_rate)

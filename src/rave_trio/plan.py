@@ -6,18 +6,16 @@ The plan is a frozen value, and the same intent, media and device give the same 
 from __future__ import annotations
 
 import functools
-import os
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from rave_trio import errors
-from rave_trio.choice import choose
+from rave_trio.choice import Choice, choose
 from rave_trio.color import HD_LINES, range_of
 from rave_trio.color.dither import MOST_BITS
-from rave_trio.costs import Costs, GpuCosts, HostCosts
+from rave_trio.costs import Costs, costs_of
 from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
 from rave_trio.fit import Fit, Work, best_fit, fit_notes
@@ -32,13 +30,12 @@ from rave_trio.gpu.path import (
 )
 from rave_trio.gpu.transfers import PlannedCopy, planned_copies
 from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
-from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.openvino_runtime import choose_precision
 from rave_trio.media import chapters
 from rave_trio.media.carriage import Carriage, Fate, plan_carriage
-from rave_trio.media.containers import CONTAINERS, IMAGES, Container, container_of, images_of
+from rave_trio.media.containers import IMAGES, Container, images_of
 from rave_trio.media.deinterlace import supported as can_be_deinterlaced
 from rave_trio.media.encoders import (
     ENCODERS,
@@ -52,10 +49,13 @@ from rave_trio.media.encoders import (
 )
 from rave_trio.media.hdr import is_held_by
 from rave_trio.media.probe import MediaInfo, probe
-from rave_trio.media.sequence import ImageSequence
 from rave_trio.media.tags import lost_file_tags, lost_tags
 from rave_trio.observe.places import check_places
 from rave_trio.options import UpscaleOptions
+from rave_trio.output import check_output
+
+if TYPE_CHECKING:
+    from rave_trio.tuning import Tuning
 
 RGB, BT709, BT601 = 0, 1, 6
 """Code points of H.273 for matrix coefficients."""
@@ -88,6 +88,8 @@ class EnginePlan:
     fit: Fit
     encoder: EncoderSettings
     notes: tuple[str, ...]
+    tuning: Tuning | None = None
+    """What batch and streams were chosen by; None where they were asked for, or are not a matter of measuring."""
 
     @property
     def geometry(self) -> Geometry:
@@ -96,8 +98,13 @@ class EnginePlan:
 
     @property
     def streams(self) -> int:
-        """Frames or tiles that the model works on at once."""
+        """Batches that the model works on at once; on the CPU frames or tiles."""
         return self.fit.streams
+
+    @property
+    def batch(self) -> int:
+        """Frames or tiles that each stream computes at a time."""
+        return self.fit.batch
 
     @property
     def device(self) -> CpuDevice | Gpu:
@@ -111,10 +118,8 @@ class EnginePlan:
 
     def work(self, model: Model) -> Work:
         """What the plan's arrangement was found for; ``model`` is the one that the plan came with."""
-        options, costs = self.options, _costs(self.host, self.gpu, self.precision)
-        return Work(
-            model, self.surface, self.encoder.surface, self.precision, costs, options.tile, options.stall_timeout
-        )
+        costs = costs_of(self.host, self.gpu, self.precision)
+        return _work(self.options, costs, model, self.surface, self.encoder.surface, self.precision)
 
     @property
     def dither(self) -> bool:
@@ -167,6 +172,8 @@ class EnginePlan:
             "precision": self.precision,
             "tiles": attrs.asdict(self.geometry),
             "streams": self.streams,
+            "batch": self.batch,
+            "tuning": None if self.tuning is None else self.tuning.as_dict(),
             "channels": attrs.asdict(self.fit.pipeline),
             "memory_bytes": self.fit.memory,
             "memory_limit": self.options.vram_limit,
@@ -201,6 +208,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         encoding = choose_encoder(choice.gpu, encoder, make)
     encoder = encoding.settings
     check_gpu_encoder(choice.gpu, encoder)
+    _check_parallel(options, choice, model)
     if choice.gpu is None or ENCODERS[encoder.encoder].software is None:
         check_encoder(encoder)
     precision = choose_precision(options.precision) if choice.gpu is None else gpu_precision(options.precision)
@@ -217,8 +225,8 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         *_hdr_notes(media, encoder, model.metadata),
     ]
     notes += [*choice.notes, *decoding.notes, *encoding.notes]
-    costs = _costs(choice.host, choice.gpu, precision)
-    work = Work(model, decoding.surface, encoder.surface, precision, costs, options.tile, options.stall_timeout)
+    costs = costs_of(choice.host, choice.gpu, precision)
+    work = _work(options, costs, model, decoding.surface, encoder.surface, precision)
     fit = best_fit(work, options.vram_limit)
     notes += fit_notes(fit, work, options.vram_limit)
     plan = EnginePlan(
@@ -238,70 +246,48 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         encoder=encoder,
         notes=tuple(notes),
     )
+    if plan.gpu is not None and None in (options.batch, options.streams):
+        from rave_trio.tuning import tuned  # which imports what carries plans out
+
+        plan = tuned(plan, model)
     return plan, model
 
 
-def check_output(options: UpscaleOptions) -> Container:
-    """What the output will be.  Raises the OutputError that fits if the result could not be put where it should go."""
-    container = container_of(options.output)
-    if container is None:
-        endings = ", ".join([*CONTAINERS, "or name numbered pictures (%05d.png)"])
-        raise errors.ContainerUnsupported(f"{options.output} does not end in {endings}")
-    try:
-        _check_output(options)
-        partial_path(options.output).exists()
-    except OSError as error:
-        raise errors.OutputNotWritable(f"{options.output} cannot be written: {error.strerror}") from error
-    return container
+def _work(
+    options: UpscaleOptions,
+    costs: Costs,
+    model: Model,
+    source: SurfaceDescriptor,
+    target: SurfaceDescriptor,
+    precision: str,
+) -> Work:
+    return Work(
+        model=model,
+        source=source,
+        target=target,
+        precision=precision,
+        costs=costs,
+        tile=options.tile,
+        streams=options.streams,
+        batch=options.batch,
+        stall_timeout=options.stall_timeout,
+    )
 
 
-def _check_output(options: UpscaleOptions) -> None:
-    output = options.output
-    folder = output.parent
-    if not folder.is_dir():
-        raise errors.OutputFolderMissing(f"there is no folder {folder} for {output.name}")
-    if output.is_dir():
-        raise errors.OutputNotWritable(f"{output} is a folder", remedy="name a file, not a folder")
-    if sequence := images_of(output):
-        _check_images(options, sequence)
-    else:
-        _check_file(options)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise errors.OutputNotWritable(f"the folder {folder} may not be written to")
-
-
-def _check_images(options: UpscaleOptions, sequence: ImageSequence) -> None:
-    numbers = sequence.numbers()
-    if not numbers:
-        return
-    source = ImageSequence.of(options.input)
-    inputs = [source.path(number) for number in source.numbers()[:1]] if source else [options.input]
-    if any(path.exists() and sequence.path(numbers[0]).samefile(path) for path in inputs):
-        raise errors.OutputIsInput(f"{options.output} names the input itself")
-    if not options.overwrite:
-        raise errors.OutputExists(f"{sequence.path(numbers[0])} exists already")
-
-
-def _check_file(options: UpscaleOptions) -> None:
-    output = options.output
-    partial = partial_path(output)
-    if partial.exists() and options.input.exists() and partial.samefile(options.input):
-        raise errors.OutputIsInput(
-            f"a stopped run would leave its partial file at {partial}, which is the input itself"
+def _check_parallel(options: UpscaleOptions, choice: Choice, model: Model) -> None:
+    """Raises UsageError for streams or batches that cannot be where the job runs."""
+    streams, batch, cores = options.streams or 1, options.batch or 1, choice.host.cores
+    if choice.gpu is None and batch > 1:
+        raise errors.UsageError(
+            "the CPU computes pictures one by one on each stream", remedy="use --batch 1, and --streams for several"
         )
-    if os.path.lexists(output):
-        if output.exists() and options.input.exists() and output.samefile(options.input):
-            raise errors.OutputIsInput(f"{output} is the input itself")
-        if not options.overwrite:
-            raise errors.OutputExists(f"{output} exists already")
-        if output.exists() and not os.access(output, os.W_OK):
-            raise errors.OutputNotWritable(f"{output} is write-protected")
-
-
-def _costs(host: CpuDevice, gpu: Gpu | None, precision: str) -> Costs:
-    if gpu is None:
-        return HostCosts(host)
-    return GpuCosts(gpu.memory_free or 0, DTYPES[precision].itemsize)
+    if choice.gpu is None and streams > cores:
+        raise errors.UsageError(f"{cores} cores cannot keep {streams} streams busy", remedy=f"use --streams {cores}")
+    if batch > 1 and not model.takes_batches:
+        raise errors.UsageError(
+            f"model {model.metadata.name} may not compute several pictures as it does each alone",
+            remedy="use --batch 1, and --streams for several",
+        )
 
 
 def _find_model(options: UpscaleOptions) -> Model:
@@ -454,8 +440,3 @@ def _hdr_notes(media: MediaInfo, encoder: EncoderSettings, model: ModelMetadata)
     if media.video.hdr is not None and not is_held_by(encoder.encoder, media.video.hdr):
         notes.append(f"{encoder.encoder} cannot hold the mastering display and light level metadata")
     return notes
-
-
-def partial_path(output: Path) -> Path:
-    """Where a stopped run leaves what it has: ``out.mkv`` -> ``out.partial.mkv``."""
-    return output.with_name(f"{output.stem}.partial{output.suffix}")

@@ -83,6 +83,12 @@ class JobFlags:
     tile: int | None = None
     """Cut frames into tiles of at most this many pixels a side; by default only where memory asks for it."""
 
+    batch: str = "auto"
+    """Frames or tiles that a GPU computes at a time; auto measures once what is fastest and remembers it."""
+
+    streams: str = "auto"
+    """Batches that a GPU, or frames that the CPU works on at once; auto goes by the cores, on a GPU by measuring."""
+
     vram_limit: str | None = None
     """Use at most this much memory for frames and network, as 2GiB or 800MB; by default half of what is there."""
 

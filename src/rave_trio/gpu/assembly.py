@@ -5,6 +5,9 @@ Each stage has a stream of its own, and memory carries the order between them, s
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +24,7 @@ from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, arena_bytes
 from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import Backend, RetreatingBackend
+from rave_trio.inference.side_by_side import SideBySide
 from rave_trio.media.decoder import VideoDecoder
 from rave_trio.media.download import DownloadingEncoder
 from rave_trio.media.encoders import ENCODERS
@@ -31,6 +35,9 @@ from rave_trio.media.upload import Uploading
 from rave_trio.memory import Ledger, LedgerStats, PoolStats, Waiting
 from rave_trio.pipeline import Converter
 from rave_trio.plan import EnginePlan
+
+if TYPE_CHECKING:
+    from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
 
 DENSE = 1
 """NVENC takes rows without a gap."""
@@ -68,8 +75,8 @@ class GpuAssembly:
     def backend(self) -> RetreatingBackend:
         return retreating(self._plan, self._model, self.network)
 
-    def network(self, geometry: Geometry, streams: int) -> Backend:
-        """A backend for that shape."""
+    def network(self, geometry: Geometry, streams: int, batch: int) -> Backend:
+        """A backend for that shape, ``batch`` pictures at a time on each of ``streams`` streams."""
         if self._plan.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network
 
@@ -84,7 +91,15 @@ class GpuAssembly:
                 pool=self._pool,
                 scratch=self._scratch,
                 ledger=self._ledger,
+                streams=streams,
+                batch=batch,
             )
+        with contextlib.ExitStack() as undo:
+            made = [undo.enter_context(contextlib.closing(self._on_a_stream(geometry, batch))) for _ in range(streams)]
+            undo.pop_all()
+            return made[0] if streams == 1 else SideBySide(made)
+
+    def _on_a_stream(self, geometry: Geometry, batch: int) -> OnnxRuntimeBackend:
         from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
         from rave_trio.inference.onnxruntime_session import Cuda
 
@@ -94,11 +109,12 @@ class GpuAssembly:
             self._model.metadata,
             geometry,
             precision=self._plan.precision,
-            provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load)),
+            provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load, batch)),
             stream=stream,
             pool=self._pool,
             copy=copy,
             ledger=self._ledger,
+            batch=batch,
         )
 
     def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:
