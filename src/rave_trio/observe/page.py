@@ -201,7 +201,7 @@ def _plan(report: PipelineReport) -> str:
         ("decoder", plan.decoder),
         ("model", f"{plan.model.name} x{plan.model.scale}"),
         ("tiles", "whole frames" if plan.geometry.tiles == 1 else f"{plan.geometry.tiles} a frame"),
-        ("streams", f"{plan.streams}, {plan.depth} frames in the backend"),
+        ("streams", f"{plan.streams}, batches of {plan.batch}, {plan.depth} frames in the backend"),
         ("planned memory", _bytes(plan.fit.memory)),
         *((f"stream #{c.stream.index}", f"{c.stream.kind} {c.stream.codec}: {c.fate.value}") for c in plan.carriage),
     ]
