@@ -39,6 +39,7 @@ from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.compact.kernel_sets import kernels_for
 from rave_trio.inference.compact.net import CompactNet, Layer
 from rave_trio.inference.compact.network import CompactNetwork
+from rave_trio.inference.device_tiles import stacked
 from rave_trio.memory import Ledger
 
 WARM_UP = 1 / 3
@@ -179,7 +180,7 @@ class Bench:
         provider = Cuda(int(self.stream.raw.handle), self.device.ordinal)
         session = OnnxRuntimeSession(onnx, name, np.dtype(np.float16), provider)
         with contextlib.closing(session), self.pictures(height, width, scale) as arrays:
-            return self.timed(session, *arrays)
+            return self.timed(session, *(stacked(array, 1) for array in arrays))
 
     def close(self) -> None:
         self._pool.close()

@@ -43,6 +43,8 @@ from rave_trio.speed import Speedometer, speedometer
 
 SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "media" / "bunny.mkv"
 WIDTH, HEIGHT, REPEATS = 1920, 1080, 4
+FRAMES = 96
+"""Of the sample."""
 
 SIZES = ((320, 180), (640, 360), (1280, 720), (1920, 1080))
 BATCHES, STREAMS = (1, 2, 4, 8), (1, 2)
@@ -171,10 +173,10 @@ class Bench:
             return frames / (time.perf_counter() - began)
 
     def encoder(self, frames: int) -> float:
-        """The encoder alone behind its download, on pictures that are on the device."""
+        """The encoder alone behind its download, on pictures that are on the device: those of the sample, in turn."""
         with self.assembled() as (assembly, _, _), contextlib.ExitStack() as held:
             parts = held.enter_context(contextlib.closing(PartsFolder(self._folder / "out.mkv")))
-            pictures = self._pictures(assembly, 48)
+            pictures = self._pictures(assembly, FRAMES)
             encoder = held.enter_context(contextlib.closing(assembly.encoder(parts)))
             assert isinstance(encoder, DownloadingEncoder)
             began = time.perf_counter()
@@ -325,7 +327,7 @@ def measure(bench: Bench, rounds: int) -> None:
         rounds,
         pipeline=lambda: bench.pipeline(encode=True),
         network=lambda: bench.backend(200),
-        encoder=lambda: bench.encoder(200),
+        encoder=lambda: bench.encoder(REPEATS * FRAMES),
     )
     show(figures, {"pipeline / slower": ("pipeline", "network", "encoder")})
     utilisation(bench.metrics)

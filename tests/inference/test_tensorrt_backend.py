@@ -313,6 +313,65 @@ class TestHowTheEngineIsUsed:
         assert kept == []
 
 
+class Recorder:
+    """Goes for CUDA graphs: counts what is recorded and what is replayed, and may refuse to record."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.recorded, self.replayed, self.closed = [], [], False
+        self._failure = failure
+
+    def play(self, stream, key, work, *held):
+        if key in self.recorded:
+            self.replayed.append(key)
+        elif self._failure is not None:
+            raise self._failure
+        else:
+            self.recorded.append(key)
+        work(stream)
+
+    def close(self):
+        self.closed = True
+
+
+class TestReplays:
+    def run(self, calm, player, count=9, **how):
+        backend = calm.backend(player=player, streams=1, **how)
+        for index in range(count):
+            source = picture(seed=index)
+            backend.submit(calm.frame(source, index))
+            np.testing.assert_allclose(calm.result(backend), enlarged(source), atol=1e-6)
+        return backend
+
+    def test_what_runs_again_with_the_same_addresses_is_recorded_once_and_replayed(self, calm):
+        player = Recorder()
+        backend = self.run(calm, player)
+        assert len(player.recorded) == 1  # the pool lends the same memory again
+        assert len(player.replayed) == 9 - 2
+        backend.close()
+        assert player.closed
+
+    def test_tiles_share_their_buffers_and_so_one_recording(self, calm):
+        player = Recorder()
+        self.run(calm, player, count=2, geometry=TILED["tiles"][2])
+        assert len(player.recorded) == 1
+        assert len(player.replayed) == 2 * 6 - 2
+
+    def test_an_engine_that_cannot_be_recorded_runs_without(self, calm):
+        player = Recorder(LaunchError("operation not permitted when stream is capturing"))
+        self.run(calm, player)
+        assert player.recorded == []
+
+    def test_an_engine_that_refuses_while_it_is_recorded_runs_without(self, calm):
+        module = StandIn(calm.device)
+        backend = calm.backend(player=Recorder(), streams=1, standin=module)
+        for index in range(3):
+            source = picture(seed=index)
+            if index == 1:
+                module.refuse_execution = "not while a stream is recorded"
+            backend.submit(calm.frame(source, index))
+            np.testing.assert_allclose(calm.result(backend), enlarged(source), atol=1e-6)
+
+
 class TestOpening:
     KEY = EngineKey("tensorrt_rtx", "0.0", "GPU", (), "driver", "model", (), "fp32")
 

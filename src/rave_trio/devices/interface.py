@@ -19,7 +19,7 @@ that stream runs.  Streams that wait for one of its later events fail with it.  
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
 
 
@@ -80,6 +80,23 @@ class Stream(Protocol):
 
     def synchronize(self) -> None:
         """Block the calling thread until all that was launched so far is done.  Raises LaunchError if some failed."""
+
+
+class Player(Protocol):
+    """Has sequences of work run that come again and again: on a GPU :class:`rave_trio.devices.graphs.Graphs`.
+
+    One caller at a time, from any thread.
+    """
+
+    def play(self, stream: Stream, key: Hashable, work: Callable[[Any], None], *held: Any) -> None:
+        """Have ``work(raw)`` put its kernels into ``stream``, and return at once.
+
+        What has the same key is the same work, on the same addresses.  ``held`` must stay open until it is done.
+        Raises LaunchError, MemoryError, and what ``work`` raises, which is forgotten then.
+        """
+
+    def close(self) -> None:
+        """Let go of what is kept.  Idempotent; nothing may be under way."""
 
 
 class Device(Protocol):

@@ -15,6 +15,7 @@ import trio.from_thread
 from rave_trio import errors
 from rave_trio.devices.copies import copy
 from rave_trio.devices.cuda import CudaDevice
+from rave_trio.devices.graphs import Graphs
 from rave_trio.devices.nvml import driver_version
 from rave_trio.devices.pool import DevicePool
 from rave_trio.inference.engine_cache import EngineCache, default_folder
@@ -24,7 +25,7 @@ from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.tensorrt_backend import TensorRtBackend
 from rave_trio.inference.tensorrt_engine import Shapes, build_engine, engine_key
 from rave_trio.inference.tensorrt_library import load_library
-from rave_trio.inference.tensorrt_runtime import open_engine
+from rave_trio.inference.tensorrt_runtime import RuntimeSettings, open_engine
 from rave_trio.memory import Ledger
 
 log = logging.getLogger("rave_trio.inference")
@@ -77,7 +78,7 @@ def tensorrt_network(
             return build_engine(library, onnx, shapes, model=name, capabilities=targets, tick=_tick)
 
     with device.current():
-        engine = open_engine(library, cache, key, build, model=name)
+        engine = open_engine(library, cache, key, build, model=name, settings=RuntimeSettings(cuda_graphs=True))
     return TensorRtBackend(
         engine,
         model.metadata,
@@ -92,6 +93,7 @@ def tensorrt_network(
         handle=lambda stream: int(stream.raw.handle),
         current=device.current,
         keep_compiled=lambda compiled: cache.store(key, compiled, "runtime"),
+        player=None if library.is_rtx else Graphs(),  # which records by itself
     )
 
 

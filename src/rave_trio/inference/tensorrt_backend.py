@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import operator
 from collections import deque
@@ -17,7 +18,7 @@ import attrs
 
 from rave_trio import errors
 from rave_trio.devices.arrays import DeviceArray
-from rave_trio.devices.interface import DeviceMemory, LaunchError, Stream, use
+from rave_trio.devices.interface import DeviceMemory, LaunchError, Player, Stream, use
 from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.device_batches import Batches, Job, depth_for, pieces_of, tiles_of
 from rave_trio.inference.device_tiles import Copy, cut, paste
@@ -26,6 +27,8 @@ from rave_trio.inference.tensorrt_library import is_out_of_memory, listening, re
 from rave_trio.inference.tensorrt_runtime import LoadedEngine
 from rave_trio.inference.tiling import Tile
 from rave_trio.memory import Ledger
+
+log = logging.getLogger("rave_trio.inference")
 
 ALIGNMENT = 256
 """Bytes: what TensorRT wants scratch and tensors to begin at a multiple of, and CUDA's allocations do."""
@@ -64,6 +67,8 @@ class _Lane:
     output: DeviceArray | None = None
     batches: Batches | None = None
     """Where frames wait for one another, if the engine takes several at a time."""
+    known: set[tuple[int, int]] = attrs.field(factory=set)
+    """Addresses of input and output that were run with before."""
 
 
 class TensorRtBackend:
@@ -95,6 +100,7 @@ class TensorRtBackend:
         handle: Callable[[Any], int] = operator.attrgetter("handle"),
         current: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
         keep_compiled: Callable[[bytes], object] | None = None,
+        player: Player | None = None,
     ) -> None:
         """The engine is the backend's from the call on, and closed with it, also if this raises.
 
@@ -104,12 +110,17 @@ class TensorRtBackend:
         and what does not divide a frame's planes is filled by several frames or tiles.
         ``handle`` gives CUDA's handle of a stream.  ``current`` makes the device current in the calling thread for as
         long as it is entered.  ``keep_compiled`` is given what the engine compiled, when the backend is closed.
+        ``player`` replays what is run again with the same addresses, and is closed with the engine; without one, or
+        where the engine cannot be replayed, TensorRT launches its kernels anew each time.
 
         Raises OutOfMemory, and InferenceError if the engine is not one of this model and geometry.
         """
         self._closing = contextlib.ExitStack()
         self._closing.callback(engine.close)
+        if player is not None:
+            self._closing.callback(player.close)
         self._current = current
+        self._player = player
         try:
             with current(), contextlib.ExitStack() as undo:
                 undo.callback(self._closing.close)
@@ -331,15 +342,41 @@ class TensorRtBackend:
             failed(refusal)
 
     def _execute(self, lane: _Lane, source: DeviceArray, target: DeviceArray, refusals: list[str]) -> None:
-        context, engine = lane.context, self._engine
         with listening() as heard:
-            started = (
-                context.set_tensor_address(engine.input.name, source.pointer)
-                and context.set_tensor_address(engine.output.name, target.pointer)
-                and context.execute_async_v3(lane.handle)
-            )
+            started = self._run(lane, source.pointer, target.pointer)
         if not started:
             refusals.extend(heard or ["TensorRT refused to run it"])
+
+    def _run(self, lane: _Lane, source: int, target: int) -> bool:
+        """Whether TensorRT takes it.  It may set itself up when it first runs, so only what comes again is recorded."""
+        again = (source, target) in lane.known
+        lane.known.add((source, target))
+        if self._player is None or not again:
+            return self._enqueue(lane, source, target)
+
+        def work(_raw: Any) -> None:
+            if not self._enqueue(lane, source, target):
+                raise _Refused
+
+        try:
+            self._player.play(lane.stream, (lane.handle, source, target), work)
+        except (_Refused, LaunchError) as error:
+            log.info("%s is not replayed as a CUDA graph: %s", self.metadata.name, error or "TensorRT refused")
+            self._player = None
+            return self._enqueue(lane, source, target)
+        return True
+
+    def _enqueue(self, lane: _Lane, source: int, target: int) -> bool:
+        context, engine = lane.context, self._engine
+        return bool(
+            context.set_tensor_address(engine.input.name, source)
+            and context.set_tensor_address(engine.output.name, target)
+            and context.execute_async_v3(lane.handle)
+        )
+
+
+class _Refused(Exception):
+    """TensorRT does not run it while it is recorded."""
 
 
 def _lies_well(array: DeviceArray, shape: tuple[int, ...]) -> bool:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rave_trio.devices.arrays import DeviceArray
-from rave_trio.devices.interface import Stream
+from rave_trio.devices.interface import Player, Stream
 from rave_trio.devices.simulated import SimulatedDevice, SimulatedMemory, SimulatedStream
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.tensorrt_backend import ALIGNMENT, DevicePool, TensorRtBackend
@@ -398,6 +398,7 @@ def tensorrt_backend(
     settings: RuntimeSettings | None = None,
     compiled: bytes | None = None,
     keep_compiled: Callable[[bytes], object] | None = None,
+    player: Player | None = None,
 ) -> TensorRtBackend:
     """A TensorRT backend on the stand-in.
 
@@ -428,4 +429,5 @@ def tensorrt_backend(
         size=size,
         batch=batch,
         keep_compiled=keep_compiled,
+        player=player,
     )

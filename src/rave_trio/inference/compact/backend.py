@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rave_trio.devices.interface import Stream
+from rave_trio.devices.interface import Player, Stream
 from rave_trio.inference.compact.kernels_protocol import MakeKernels
 from rave_trio.inference.compact.net import CompactNet
-from rave_trio.inference.compact.network import CompactNetwork, Player, Upload
+from rave_trio.inference.compact.network import CompactNetwork, Upload
 from rave_trio.inference.device_backend import DeviceBackend, DevicePool
 from rave_trio.inference.device_tiles import Copy
 from rave_trio.inference.model import Geometry, ModelMetadata

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rave_trio.devices.arrays import DeviceArray
-from rave_trio.devices.interface import Stream, use
+from rave_trio.devices.interface import Player, Stream, use
 from rave_trio.inference.compact.kernels_protocol import KernelSet, Planes
 from rave_trio.inference.compact.net import CompactNet
 from rave_trio.inference.compact.strips import HALF_BYTES, Strip, aligned, buffer_bytes, strips
@@ -19,19 +19,6 @@ from rave_trio.memory import Lease
 
 Upload = Callable[[Stream, npt.NDArray[Any], DeviceArray], None]
 """How the host's numbers come to the device, in a stream's order: :func:`rave_trio.devices.copies.copy_from_host`."""
-
-
-class Player(Protocol):
-    """Who has sequences of kernels run: on a GPU :class:`rave_trio.devices.graphs.Graphs`."""
-
-    def play(self, stream: Stream, key: Hashable, work: Callable[[Any], None], *held: Any) -> None:
-        """Have ``work(raw)`` put its kernels into ``stream``, and return at once.
-
-        What has the same key is the same work, on the same addresses.  ``held`` must stay open until it is done.
-        """
-
-    def close(self) -> None:
-        """Let go of what is kept.  Idempotent; nothing may be under way."""
 
 
 class CompactNetwork:
