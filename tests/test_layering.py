@@ -41,7 +41,7 @@ HOMES = {
     "openvino": {"inference"},
     "onnx": {"inference"},
     "onnxruntime": {"inference"},
-    "cuda": {"color", "devices"},
+    "cuda": {"devices"},
     "pynvml": {"devices"},
     "PyNvVideoCodec": {"devices", "media"},
     "tensorrt": {"inference"},

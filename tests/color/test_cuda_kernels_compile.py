@@ -14,9 +14,9 @@ if importlib.util.find_spec("cuda.bindings.nvrtc") is None:
     pytest.skip("there is no NVRTC", allow_module_level=True)
 
 from rave_trio.caches import cache_folder
-from rave_trio.color.cuda import compiler
-from rave_trio.color.cuda.compiler import compile_kernel
 from rave_trio.color.cuda.specialisation import Tile, reading, writing
+from rave_trio.devices import compiler
+from rave_trio.devices.compiler import compile_kernel
 
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
 

@@ -29,7 +29,7 @@ class MemoryPool(Protocol):
 
 
 class Launcher(Protocol):
-    """Who has kernels run.  On a GPU that is :class:`rave_trio.color.cuda.launcher.CudaLauncher`."""
+    """Who has kernels run.  On a GPU that is :class:`rave_trio.devices.launcher.CudaLauncher`."""
 
     def load(self, stream: Any, kernel: Specialisation) -> Any:
         """The kernel, ready for :meth:`launch` on ``stream``."""
@@ -45,7 +45,7 @@ class Conversion:
         self, descriptor: SurfaceDescriptor, kernel: Specialisation, stream: Stream, launcher: Launcher | None
     ) -> None:
         if launcher is None:
-            from rave_trio.color.cuda.launcher import CudaLauncher
+            from rave_trio.devices.launcher import CudaLauncher
 
             launcher = CudaLauncher()
         self._descriptor = descriptor

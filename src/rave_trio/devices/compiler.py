@@ -9,13 +9,13 @@ from cuda.core import ObjectCode, Program, ProgramOptions
 from cuda.core.utils import FileStreamProgramCache
 
 from rave_trio.caches import cache_folder
-from rave_trio.color.cuda.specialisation import Specialisation
+from rave_trio.devices.kernel_source import Source
 
 CACHE_BYTES = 64 << 20
 """What the kept kernels may take; the least recently used go first."""
 
 
-def compile_kernel(kernel: Specialisation, arch: str, folder: Path | None = None) -> ObjectCode:
+def compile_kernel(kernel: Source, arch: str, folder: Path | None = None) -> ObjectCode:
     """Machine code of ``kernel`` for ``arch`` (``"sm_90"``), from ``folder`` if it was compiled before.
 
     ``folder`` is where the user's caches are unless given.  One that cannot be read or written is done without.

@@ -1,0 +1,1 @@
+"""Our own kernels for networks of the Compact family (SRVGGNetCompact): docs/compact.md."""

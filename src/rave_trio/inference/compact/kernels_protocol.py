@@ -1,0 +1,165 @@
+"""What a set of kernels for the Compact family does, and how numbers lie in a device's memory.
+
+Activations are dense, rows x width x features: NHWC of one picture, with ``features`` the network's own padded with
+zero channels to one of :data:`FEATURES`; their memory begins at a multiple of 256 bytes.  What lies outside their rows
+and columns counts as zero.  Pictures are planar RGB, nominally in [0, 1], fp16.
+
+Packed parameters, each piece at a multiple of 256 bytes, zero where padded; a tap is ``3 * ky + kx``:
+
+| layer | weights, fp16 | bias and slope, fp32 |
+| --- | --- | --- |
+| head | [features][32]: ``3 * tap + c`` of 27, c being R, G, B | [features] each |
+| trunk | [9 taps][features out][features in] | [features] each |
+| tail | [9 taps][outputs][features in] | bias [outputs]; no slope |
+
+After the bias comes ``x > 0 ? x : slope * x``, and then rounding.  The tail's output ``c * factor**2 + i * factor + j``
+of the pixel (y, x) is plane c's sample (y * factor + i, x * factor + j).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import attrs
+
+FEATURES = (16, 32, 48, 64, 96, 128)
+"""What a network's features are padded to, the next larger of these."""
+
+OUTPUT_STEP = 16
+"""The tail's outputs are padded to a multiple of this."""
+
+PLANES = 3
+
+
+@attrs.frozen
+class Resampling:
+    """A final resize, in both directions alike, by weighted sums that repeat with every pixel of the picture.
+
+    The result is ``scale`` times as large as the picture, and made of one that is ``factor`` (the tail's) times as large.
+    Row ``scale * y + p`` of the result is the sum over k of ``taps[p][k]`` times row
+    ``factor * y + first[p] + k`` of that, rows beyond the edge being the edge's; columns likewise.
+    """
+
+    scale: int
+    first: tuple[int, ...]
+    """For each of ``scale`` phases."""
+    taps: tuple[tuple[float, ...], ...]
+    """For each phase as many weights, zero where fewer are needed."""
+
+
+@attrs.frozen
+class Architecture:
+    """All that kernels are generated for."""
+
+    features: int
+    """Padded: one of :data:`FEATURES`."""
+    factor: int
+    """Of the pixel shuffle, 1 to 4: the tail has ``3 * factor**2`` outputs."""
+    skip: bool
+    """Whether the picture, each pixel repeated ``factor`` x ``factor`` times, is added to what the tail computes."""
+    clip: bool
+    """Whether the result is clipped to [0, 1], at the very end."""
+    resampling: Resampling | None = None
+    """None where the tail's picture is the result."""
+
+    @property
+    def outputs(self) -> int:
+        """Of the tail, padded."""
+        return -(-PLANES * self.factor**2 // OUTPUT_STEP) * OUTPUT_STEP
+
+    @property
+    def scale(self) -> int:
+        """By how much the network enlarges."""
+        return self.factor if self.resampling is None else self.resampling.scale
+
+
+@attrs.frozen
+class Parameters:
+    """Addresses of one layer's packed parameters on the device."""
+
+    weights: int
+    bias: int
+    slope: int = 0
+    """0 in the tail, which has none."""
+
+
+@attrs.frozen
+class Planes:
+    """A planar fp16 picture in a device's memory: the sample (c, y, x) lies ``c * plane + y * width + x`` elements on.
+
+    ``width`` is the picture's own.  ``pointer`` may be any address of an fp16 value: a strip begins where it likes.
+    """
+
+    pointer: int
+    plane: int
+    """Elements from one plane to the next, which may be more than the rows at hand take."""
+
+
+@attrs.frozen
+class Rows:
+    """The rows to write, ``begin`` to before ``end``; others are left as they are."""
+
+    begin: int
+    end: int
+
+
+class KernelSet(Protocol):
+    """The kernels of one architecture, loaded onto one device.  One caller at a time, from any thread.
+
+    Each call puts one kernel into ``raw`` (cuda.core's stream, which may be being captured into a graph) and returns at
+    once; it allocates nothing and waits for nothing.  ``height`` and ``width`` are of the picture at hand or of a strip
+    of it, at least 1, and the same in all calls for it; ``rows`` are counted in pixels of that picture too, so the tail
+    writes the rows ``factor * rows.begin`` to before ``factor * rows.end`` of its target, and the resize ``scale *`` as
+    many.  Targets overlap no source.  The same values give the same results whatever ``rows``, ``height`` and where the
+    memory lies, so that strips join without a seam.
+    """
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one activation: 2 in fp16, 1 in fp8."""
+
+    def head(
+        self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
+    ) -> None:
+        """The first convolution, of the picture into the activations at ``target``."""
+
+    def trunk(
+        self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
+    ) -> None:
+        """One convolution between activations."""
+
+    def tail(
+        self,
+        raw: Any,
+        source: int,
+        picture: Planes,
+        target: Planes,
+        height: int,
+        width: int,
+        rows: Rows,
+        parameters: Parameters,
+    ) -> None:
+        """The last convolution and the pixel shuffle, of the activations at ``source`` into a planar picture.
+
+        Without a resampling this is the result: with the skip added, and then clipped, in fp32 before rounding.  With
+        one it is neither, and goes to :meth:`resize`.
+        """
+
+    def resize(
+        self, raw: Any, source: Planes, picture: Planes, target: Planes, height: int, width: int, rows: Rows
+    ) -> None:
+        """The resampling of what the tail wrote, ``factor`` times the picture's size, and of the skip, in fp32.
+
+        Called only for architectures with a resampling.  ``height`` and ``width`` are the picture's.
+        """
+
+
+class MakeKernels(Protocol):
+    """A kernel set's class: ``MmaKernels(architecture, launcher, stream)``."""
+
+    def __call__(self, architecture: Architecture, launcher: Any, stream: Any) -> KernelSet:
+        """Compile and load the kernels onto the device of ``stream`` (an engine's, with ``raw``).  Some seconds once.
+
+        ``launcher`` is a :class:`rave_trio.devices.launcher.CudaLauncher`: ``load`` with ``arch`` and
+        ``shared_bytes``, then ``put`` into the raw stream.
+        """
