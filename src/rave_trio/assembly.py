@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any, Protocol
 
@@ -9,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rave_trio.color import SurfaceToTensor, TensorToSurface
-from rave_trio.fit import retreats
-from rave_trio.frames import Closable, Tensor
+from rave_trio.color.hashes import surface_hash
+from rave_trio.fit import Geometries, retreats
+from rave_trio.frames import Closable, Surface, SurfaceDescriptor, Tensor
+from rave_trio.inference.chain import ChainedBackend
 from rave_trio.inference.model import Geometry
 from rave_trio.inference.openvino_backend import OpenVinoBackend
-from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import Backend, RetreatingBackend
 from rave_trio.media.containers import IMAGES
 from rave_trio.media.decoder import LibavDecoder, VideoDecoder
@@ -22,6 +24,8 @@ from rave_trio.media.parts import PartEncoder, PartsFolder, PartWriter
 from rave_trio.memory import HostPool, Ledger, PoolStats, Waiting
 from rave_trio.pipeline import Converter
 from rave_trio.plan import EnginePlan
+from rave_trio.resizing.host import HostResizer
+from rave_trio.steps import Enhancing, Resizing, Step
 
 
 class Assembly(Closable, Protocol):
@@ -42,31 +46,37 @@ class Assembly(Closable, Protocol):
     def encoder(self, parts: PartsFolder) -> PartWriter:
         """Into a part in ``parts``."""
 
-    def network(self, geometry: Geometry, streams: int) -> Backend:
-        """A bare backend of that size."""
+    def network(self, step: Enhancing, geometry: Geometry, streams: int) -> Backend:
+        """A bare backend of that size for one model."""
+
+    def resizer(self, step: Resizing) -> Backend:
+        """What brings tensors to an exact size."""
 
     def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:
         """C x H x W samples where the network finds them, in its dtype."""
+
+    def hash_of(self, surface: Surface) -> str:
+        """SHA-256 of an output surface's samples; see :mod:`rave_trio.color.hashes`.  Waits for them."""
 
     def pool_stats(self) -> PoolStats:
         """What the pool has done so far."""
 
 
-def assemble(plan: EnginePlan, model: Model, ledger: Ledger, waiting: Waiting) -> Assembly:
+def assemble(plan: EnginePlan, steps: tuple[Step, ...], ledger: Ledger, waiting: Waiting) -> Assembly:
     """Where the plan says.  Raises DeviceUnknown or OutOfMemory if the GPU cannot be used after all."""
     if plan.gpu is None:
-        return HostAssembly(plan, model, ledger, waiting)
+        return HostAssembly(plan, steps, ledger, waiting)
     from rave_trio.gpu.assembly import GpuAssembly
 
-    return GpuAssembly(plan, plan.gpu, model, ledger, waiting)
+    return GpuAssembly(plan, plan.gpu, steps, ledger, waiting)
 
 
 class HostAssembly:
     """Everything on the CPU: libav, numpy and OpenVINO."""
 
-    def __init__(self, plan: EnginePlan, model: Model, ledger: Ledger, waiting: Waiting) -> None:
+    def __init__(self, plan: EnginePlan, steps: tuple[Step, ...], ledger: Ledger, waiting: Waiting) -> None:
         self._plan = plan
-        self._model = model
+        self._steps = steps
         self._pool = HostPool(ledger, waiting=waiting)
 
     def decoder(self) -> LibavDecoder:
@@ -76,14 +86,18 @@ class HostAssembly:
         return SurfaceToTensor(self._plan.surface, self._pool, self._plan.background)
 
     def backend(self) -> RetreatingBackend:
-        return retreating(self._plan, self._model, self.network)
+        return retreating(self._plan, self._steps, self)
 
-    def network(self, geometry: Geometry, streams: int) -> OpenVinoBackend:
+    def network(self, step: Enhancing, geometry: Geometry, streams: int) -> OpenVinoBackend:
         """A backend of that size."""
         plan = self._plan
         return OpenVinoBackend(
-            self._model, geometry, precision=plan.precision, streams=streams, threads=plan.threads, pool=self._pool
+            step.model, geometry, precision=plan.precision, streams=streams, threads=plan.threads, pool=self._pool
         )
+
+    def resizer(self, step: Resizing) -> HostResizer:
+        """Lanczos-3 on the CPU."""
+        return HostResizer(size_of(step.source), size_of(step.target), self._pool)
 
     def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:
         return Tensor(samples, None)
@@ -94,6 +108,9 @@ class HostAssembly:
     def encoder(self, parts: PartsFolder) -> PartWriter:
         return software_encoder(self._plan, parts)
 
+    def hash_of(self, surface: Surface) -> str:
+        return surface_hash(surface)
+
     def pool_stats(self) -> PoolStats:
         return self._pool.stats()
 
@@ -102,26 +119,48 @@ class HostAssembly:
         self._pool.close()
 
 
-class MakesNetworks(Protocol):
-    """How a backend of some size is made."""
+class MakesBackends(Protocol):
+    """Who makes the backends of the steps; see :class:`Assembly`."""
 
-    def __call__(self, geometry: Geometry, streams: int) -> Backend: ...
+    def network(self, step: Enhancing, geometry: Geometry, streams: int) -> Backend: ...
+
+    def resizer(self, step: Resizing) -> Backend: ...
 
 
-def retreating(plan: EnginePlan, model: Model, network: MakesNetworks) -> RetreatingBackend:
+def retreating(plan: EnginePlan, steps: tuple[Step, ...], maker: MakesBackends) -> RetreatingBackend:
     """The plan's backend, and the ever smaller ones that stand in for it when memory runs out."""
-    work = plan.work(model)
+    work = plan.work(steps)
 
     def make(step: int) -> Any:
         arrangement = next(itertools.islice(retreats(work, plan.fit), step, None), None)
-        return None if arrangement is None else network(*arrangement)
+        return None if arrangement is None else chained(steps, *arrangement, maker)
 
     return RetreatingBackend(make)
 
 
+def chained(steps: tuple[Step, ...], geometries: Geometries, streams: int, maker: MakesBackends) -> Backend:
+    """One backend for all steps, in that arrangement.  If one cannot be made, none is left."""
+    left = iter(geometries)
+    with contextlib.ExitStack() as made:
+        backends = []
+        for step in steps:
+            if isinstance(step, Enhancing):
+                backends.append(maker.network(step, next(left), streams))
+            else:
+                backends.append(maker.resizer(step))
+            made.callback(backends[-1].close)
+        made.pop_all()
+    return backends[0] if len(backends) == 1 else ChainedBackend(backends)
+
+
+def size_of(surface: SurfaceDescriptor) -> tuple[int, int]:
+    """Height and width, as arrays have them."""
+    return surface.height, surface.width
+
+
 def software_decoder(plan: EnginePlan) -> LibavDecoder:
     """libav's, on the CPU."""
-    return LibavDecoder(plan.media, strict=plan.options.strict, deinterlace=plan.options.deinterlace)
+    return LibavDecoder(plan.media, strict=bool(plan.graph.decode.strict), deinterlace=plan.graph.deinterlace)
 
 
 def software_encoder(plan: EnginePlan, parts: PartsFolder) -> PartWriter:

@@ -66,6 +66,9 @@ class Costs(Protocol):
     def staging(self, geometry: Geometry, scale: int) -> int:
         """What tiles are cut into and pasted from, where that is not in ``network``."""
 
+    def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
+        """What an exact size is made in, beside what goes in and comes out."""
+
     def encoder_frames(self) -> int:
         """Pictures inside the encoder that count."""
 
@@ -113,6 +116,9 @@ class HostCosts:
 
     def staging(self, geometry: Geometry, scale: int) -> int:
         return 0
+
+    def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
+        return 4 * target.height * source.width
 
     def encoder_frames(self) -> int:
         return ENCODER_FRAMES
@@ -164,6 +170,9 @@ class GpuCosts:
     def staging(self, geometry: Geometry, scale: int) -> int:
         tile = self.itemsize * 3 * geometry.tile_height * geometry.tile_width
         return bucket_size(tile) + bucket_size(tile * scale**2)
+
+    def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
+        return bucket_size(4 * 3 * target.height * source.width)
 
     def encoder_frames(self) -> int:
         return 0

@@ -10,6 +10,7 @@ tens digit names the family, which is split by whose fault it is:
     ├── ModelError            30..39   the model's
     ├── DeviceError           40..49   the device's
     ├── EngineError           50..59   ours
+    ├── ContractError         60..69   whoever wrote the contract's, or the machine's
     └── Stopped               130      nobody's: a stop was asked for
 
 Hundreds of ``code`` follow the engine's older numbering: 1xx device, 2xx model and inference, 3xx media, 4xx flow,
@@ -68,6 +69,13 @@ class UsageError(RaveError):
 
     code, exit_code, kind = 800, 2, "usage"
     default_remedy = "see rave-trio --help"
+
+
+class GraphError(UsageError):
+    """A stage graph or a contract that makes no sense; the message begins with the place in it."""
+
+    code, exit_code, kind = 801, 2, "graph"
+    default_remedy = "see docs/graph.md"
 
 
 class InputError(RaveError):
@@ -251,6 +259,24 @@ class Stalled(EngineError):
 
     code, exit_code, kind = 702, 52, "stalled"
     default_remedy = "run it again; --stall-timeout gives slow machines more time"
+
+
+class ContractError(RaveError):
+    """A clause of the run's contract.  Family 60..69."""
+
+
+class ContractRefused(ContractError):
+    """What was asked for cannot keep the contract; nothing ran."""
+
+    code, exit_code, kind = 610, 60, "contract_refused"
+    default_remedy = "change that clause, or what is asked for"
+
+
+class ContractBroken(ContractError):
+    """The run did not keep the contract; nothing was published."""
+
+    code, exit_code, kind = 611, 61, "contract_broken"
+    default_remedy = "loosen that clause, or find out what was in the way"
 
 
 class Stopped(RaveError):

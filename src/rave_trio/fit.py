@@ -11,8 +11,9 @@ from rave_trio import errors
 from rave_trio.costs import Costs
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.model import Geometry
-from rave_trio.inference.openvino_model import Model
 from rave_trio.pipeline import PipelineConfig
+from rave_trio.resizing import RESIZER_DEPTH
+from rave_trio.steps import Enhancing, Resizing, Step
 
 SMALLEST_TILE = 128
 
@@ -26,32 +27,35 @@ STALL_TIMEOUT = 60.0
 class Work:
     """What is to be done for every frame, and with what."""
 
-    model: Model
+    steps: tuple[Step, ...]
     source: SurfaceDescriptor
     target: SurfaceDescriptor
     precision: str
     costs: Costs
-    tile: int | None
-    """The largest side of a tile that was asked for, in input pixels."""
     stall_timeout: float | None
     """The limit that was asked for, in seconds."""
 
-    def geometry(self, tile: int | None) -> Geometry:
-        """Frames in tiles of at most ``tile`` pixels a side, or whole.  Raises ModelUnsupported where it cannot be."""
-        return self.model.geometry(self.source.height, self.source.width, tile, seamless=self.tile is not None)
+    @property
+    def enhancing(self) -> tuple[Enhancing, ...]:
+        """The steps that are models."""
+        return tuple(step for step in self.steps if isinstance(step, Enhancing))
+
+
+Geometries = tuple[Geometry, ...]
+"""Of the models of a run, in their order."""
 
 
 @attrs.frozen
 class Fit:
     """An arrangement and what it takes.  Memory in bytes."""
 
-    geometry: Geometry
+    geometries: Geometries
     streams: int
     depth: int
     """Frames under way in the backend."""
     pipeline: PipelineConfig
     network: int
-    """The weights and all streams' activations, as estimated from the graph."""
+    """The weights and all streams' activations of all models, as estimated from their graphs."""
     tensors: int
     """All tensors that can exist at once, and what tiles are cut into."""
     decoder_surfaces: int
@@ -90,73 +94,101 @@ def best_fit(work: Work, limit: int | None) -> Fit:
     return smallest
 
 
-def retreats(work: Work, fit: Fit) -> Iterator[tuple[Geometry, int]]:
+def retreats(work: Work, fit: Fit) -> Iterator[tuple[Geometries, int]]:
     """Tiles and streams for when memory runs out after all: those of the plan, then one stream, then smaller tiles."""
-    geometry = fit.geometry
-    yield geometry, fit.streams
+    yield fit.geometries, fit.streams
     if fit.streams > 1:
-        yield geometry, 1
-    for smaller in _smaller_tiles(work, geometry):
+        yield fit.geometries, 1
+    for smaller in _smaller_tiles(work, fit.geometries):
         yield smaller, 1
 
 
 def fit_notes(fit: Fit, work: Work, limit: int | None) -> list[str]:
     """What the user should know of it."""
     notes = []
-    geometry = fit.geometry
-    if not geometry.seamless:
-        reach = "an unknown distance" if geometry.reach is None else f"up to {geometry.reach} pixels"
-        name = work.model.metadata.name
-        notes.append(f"{name} looks {reach} far, its tiles overlap by {geometry.overlap}: faint seams are possible")
+    for step, geometry in zip(work.enhancing, fit.geometries, strict=True):
+        if not geometry.seamless:
+            reach = "an unknown distance" if geometry.reach is None else f"up to {geometry.reach} pixels"
+            name = step.model.metadata.name
+            notes.append(f"{name} looks {reach} far, its tiles overlap by {geometry.overlap}: faint seams are possible")
     if limit is None and fit.memory > work.costs.budget:
         notes.append(f"about {fit.memory / 1e9:.1f} GB may be needed, more than {work.costs.where}")
     return notes
 
 
+def whole_frames(work: Work) -> Geometries:
+    """The tiles that were asked for, or none."""
+    return tuple(step.geometry(step.tile) for step in work.enhancing)
+
+
 def _arrangements(work: Work, *, shrink_channels: bool) -> Iterator[Fit]:
     """All that is worth trying, the best first."""
-    whole = work.geometry(work.tile)
-    geometries = itertools.chain([whole], () if work.tile else _smaller_tiles(work, whole))
-    for geometry in geometries:
-        smallest = geometry
+    whole = smallest = whole_frames(work)
+    for geometries in itertools.chain([whole], _smaller_tiles(work, whole, but_asked=True)):
+        smallest = geometries
         for streams in work.costs.streams():
-            yield _arrange(work, geometry, streams)
+            yield _arrange(work, geometries, streams)
     if shrink_channels:
         yield _arrange(work, smallest, 1, **SHORTEST_CHANNELS)
 
 
-def _smaller_tiles(work: Work, geometry: Geometry) -> Iterator[Geometry]:
-    """Halved again and again, as far as the model can be cut."""
-    while work.model.metadata.height is None:
-        smaller = max(geometry.tile_height, geometry.tile_width) // 2
-        if smaller < SMALLEST_TILE:
+def _smaller_tiles(work: Work, geometries: Geometries, *, but_asked: bool = False) -> Iterator[Geometries]:
+    """All halved again and again, as far as the models can be cut; ``but_asked`` leaves those that were asked for."""
+    while True:
+        smaller = tuple(
+            geometry if but_asked and step.tile else _smaller_tile(step, geometry)
+            for step, geometry in zip(work.enhancing, geometries, strict=True)
+        )
+        if smaller == geometries:
             return
-        try:
-            geometry = work.geometry(smaller)
-        except errors.ModelUnsupported:
-            return
-        yield geometry
+        geometries = smaller
+        yield geometries
 
 
-def _arrange(work: Work, geometry: Geometry, streams: int, **capacities: int) -> Fit:
-    costs, load = work.costs, work.model.load(geometry, work.precision)
-    depth, flops = costs.depth(geometry, streams), load.flops * geometry.tiles
+def _smaller_tile(step: Enhancing, geometry: Geometry) -> Geometry:
+    """Half as large, or the same where that cannot be."""
+    smaller = max(geometry.tile_height, geometry.tile_width) // 2
+    if step.model.metadata.height is not None or smaller < SMALLEST_TILE:
+        return geometry
+    try:
+        return step.geometry(smaller)
+    except errors.ModelUnsupported:
+        return geometry
+
+
+def _arrange(work: Work, geometries: Geometries, streams: int, **capacities: int) -> Fit:
+    costs, models = work.costs, list(zip(work.enhancing, geometries, strict=True))
+    loads = [step.model.load(geometry, work.precision) for step, geometry in models]
+    flops = sum(load.flops * geometry.tiles for load, geometry in zip(loads, geometries, strict=True))
+    under_way = _under_way(work, geometries, streams)
+    depth = sum(under_way)
     pipeline = PipelineConfig(stall_timeout=_stall_timeout(work, flops * streams), **capacities)
-    tensors_in, tensors_out = pipeline.preprocessed_capacity + depth + 1, depth + 2
+    # What goes in is held until its frame is done; between two steps lie what one has made and what the next is given.
+    tensors = (pipeline.preprocessed_capacity + depth + 1) * costs.tensor(work.source)
+    for step, made, taken in zip(work.steps, under_way, [*under_way[1:], 1], strict=True):
+        tensors += (made + taken + 1) * costs.tensor(step.target)
+    staging = sum(costs.staging(geometry, step.model.metadata.scale) for step, geometry in models)
+    staging += sum(costs.resizing(step.source, step.target) for step in work.steps if isinstance(step, Resizing))
     return Fit(
-        geometry,
+        geometries,
         streams,
         depth,
         pipeline,
-        network=costs.network(load, streams),
-        tensors=tensors_in * costs.tensor(work.source)
-        + tensors_out * costs.tensor(work.target)
-        + costs.staging(geometry, work.model.metadata.scale),
+        network=sum(costs.network(load, streams) for load in loads),
+        tensors=tensors + staging,
         decoder_surfaces=(pipeline.decoded_capacity + 2) * costs.surface(work.source),
         encoder_surfaces=(pipeline.upscaled_capacity + 2 + costs.encoder_frames()) * costs.surface(work.target),
         decoder_own=costs.decoder_own(work.source),
         flops=flops,
     )
+
+
+def _under_way(work: Work, geometries: Geometries, streams: int) -> list[int]:
+    """Frames under way in each step."""
+    left = iter(geometries)
+    return [
+        work.costs.depth(next(left), streams) if isinstance(step, Enhancing) else RESIZER_DEPTH for step in work.steps
+    ]
 
 
 def _stall_timeout(work: Work, flops: int) -> float:

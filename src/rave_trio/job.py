@@ -18,8 +18,10 @@ import trio.to_thread
 from trio.lowlevel import enable_ki_protection
 
 from rave_trio.assembly import assemble
-from rave_trio.errors import FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
+from rave_trio.contract import RunContract
+from rave_trio.errors import ContractBroken, FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
 from rave_trio.frames import Closable
+from rave_trio.graph import StageGraph
 from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.media.carriage import plan_carriage
 from rave_trio.media.containers import container_of, images_of
@@ -34,6 +36,8 @@ from rave_trio.memory import Ledger, Waiting
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
 from rave_trio.plan import EnginePlan, make_plan, partial_path
+from rave_trio.profiles import with_profile
+from rave_trio.promises import SeenBackend, SeenConverter, SeenDecoder, SeenEncoder, Witness, Witnessed, broken
 from rave_trio.report import PipelineReport
 
 C = TypeVar("C", bound=Closable)
@@ -97,7 +101,7 @@ async def upscale(
 
     >>> report = await rave_trio.upscale("in.mkv", "out.mkv", scale=2)
     """
-    job = UpscaleOptions(input=input, output=output, **options)
+    job = UpscaleOptions(input=input, output=output, **with_profile(options))
     stop = stop or Stop()
     early: Stopped | None = None
 
@@ -127,22 +131,41 @@ def upscale_sync(input: str | Path, output: str | Path, **options: Any) -> Pipel
     return trio.run(main)
 
 
+async def run_graph(
+    input: str | Path,
+    output: str | Path,
+    graph: StageGraph,
+    profile: str | None = None,
+    contract: RunContract | None = None,
+    **options: Any,
+) -> PipelineReport:
+    """:func:`upscale` by a graph: what is done with the frames is in it, and only there.
+
+    ``profile`` fills what the graph leaves open, ``contract`` is kept or the run fails.  ``options`` are what else
+    :func:`upscale` takes, such as ``overwrite``, ``device`` or ``on_progress``.
+
+    >>> graph = StageGraph([DecodeStage(), EnhanceStage(scale=2), EncodeStage(crf=16)])
+    >>> report = await rave_trio.run_graph("in.mkv", "out.mkv", graph, profile="quality")
+    """
+    return await upscale(input, output, graph=graph, profile=profile, contract=contract, **options)
+
+
 async def _run(
     options: UpscaleOptions,
     stop: Stop,
     on_plan: Callable[[EnginePlan], None] | None,
     on_progress: OnProgress | None,
 ) -> PipelineReport:
-    plan, model = await trio.to_thread.run_sync(make_plan, options)
+    plan, steps = await trio.to_thread.run_sync(make_plan, options)
     log.info("plan: %s", plan.as_dict())
     if on_plan is not None:
         on_plan(plan)
-    ledger, waiting = Ledger(plan.options.vram_limit), Waiting()
+    ledger, waiting = Ledger(plan.memory_limit), Waiting()
     pipeline = UpscalePipeline(plan.fit.pipeline, waiting)
-    run = _Run(plan, pipeline, stop, on_progress)
+    run = _Run(plan, pipeline, stop, on_progress, ledger)
     async with contextlib.AsyncExitStack() as held:
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
-        assembly = await _hold(held, assemble, plan, model, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
+        assembly = await _hold(held, assemble, plan, steps, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
         parts = await _hold(held, PartsFolder, options.output)
         for owner, nbytes in _outside_the_pool(plan):
             held.callback(ledger.enter(f"{owner}, estimated", nbytes).close)
@@ -151,6 +174,8 @@ async def _run(
         encoder = await _hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
         to_tensor = await _make(assembly.to_tensor)
         to_surface = await _make(assembly.to_surface)
+        if plan.contract.watches:
+            run.witness = Witness(plan.contract, assembly.hash_of)
 
         async def work() -> Part:
             return await run.produce(decoder, to_tensor, backend, to_surface, encoder, parts)
@@ -165,6 +190,7 @@ async def _run(
         ledger=ledger.stats(),
         pool=assembly.pool_stats(),
         findings=run.findings,
+        witnessed=run.witnessed,
         notes=tuple(run.notes),
     )
     log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
@@ -174,12 +200,22 @@ async def _run(
 class _Run:
     """One run's middle: frames through the pipeline, and the finished part into its place."""
 
-    def __init__(self, plan: EnginePlan, pipeline: UpscalePipeline, stop: Stop, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self,
+        plan: EnginePlan,
+        pipeline: UpscalePipeline,
+        stop: Stop,
+        on_progress: OnProgress | None,
+        ledger: Ledger,
+    ) -> None:
         self._plan = plan
         self._pipeline = pipeline
         self._stop = stop
         self._on_progress = on_progress
+        self._ledger = ledger
         self._phase = "upscale"
+        self.witness: Witness | None = None
+        self.witnessed: Witnessed | None = None
         self.findings = Findings()
         self._shifts: tuple[Fraction, ...] = ()
         self.notes: list[str] = []
@@ -194,8 +230,9 @@ class _Run:
         parts: PartsFolder,
     ) -> Part:
         """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""
-        metrics = await self._pipeline.run(decoder, to_tensor, backend, to_surface, encoder, stop=self._stop)
+        metrics = await self._flow(decoder, to_tensor, backend, to_surface, encoder)
         self._phase = "publish"
+        self.witnessed = None if self.witness is None else self.witness.seen()
         self.findings, self._shifts = decoder.findings, decoder.shifts
         self.notes += decoder.findings.notes()
         if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
@@ -208,11 +245,35 @@ class _Run:
                 f"{metrics.frames_decoded} frames were decoded, {part.frames} encoded, {encoder.packets} written"
             )
         if decoder.defect is None and decoder.exhausted:
+            breach = broken(self._plan.contract, self.witnessed, self._ledger.stats(), backend.retreats)
+            if breach is not None:
+                raise await self._keep_partial(part, parts, breach)
             if not part.frames:
                 raise InputHasNoVideo(f"no frame could be decoded from {self._plan.media.path}")
             await self._publish_or_keep(part, parts)
             return part
         raise await self._keep_partial(part, parts, decoder.defect)
+
+    async def _flow(
+        self,
+        decoder: VideoDecoder,
+        to_tensor: Converter,
+        backend: RetreatingBackend,
+        to_surface: Converter,
+        encoder: PartWriter,
+    ) -> PipelineMetrics:
+        """Every frame through the pipeline, seen by the witness if there is one."""
+        run, witness = self._pipeline.run, self.witness
+        if witness is None:
+            return await run(decoder, to_tensor, backend, to_surface, encoder, stop=self._stop)
+        return await run(
+            SeenDecoder(witness, decoder),
+            to_tensor,
+            SeenBackend(witness, backend),
+            SeenConverter(witness, to_surface),
+            SeenEncoder(witness, encoder),
+            stop=self._stop,
+        )
 
     async def _publish_or_keep(self, part: Part, parts: PartsFolder) -> None:
         """Publish the result; if it cannot go to its place, keep it or at least the picture beside it, and say so."""
@@ -239,6 +300,8 @@ class _Run:
             told = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {kept}"
         if defect is None:
             return Stopped(f"stopped; {told}")
+        if isinstance(defect, ContractBroken):
+            return ContractBroken(f"{defect}; {told}", remedy=defect.remedy)
         return type(defect)(f"{defect}; {told}", remedy=defect.remedy, stage="decode", frame=part.frames)
 
     async def _keep(self, what: Publication, parts: PartsFolder, suffix: str) -> str:

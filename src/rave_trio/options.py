@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from rave_trio.errors import UsageError
 
+if TYPE_CHECKING:
+    from rave_trio.contract import RunContract
+    from rave_trio.graph import StageGraph
+
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 BACKENDS = ("auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 DEINTERLACING = ("auto", "off", "bwdif")
+EFFORTS = ("fast", "normal", "high")
 
 
 def _known_precision(_job: object, _field: object, value: str) -> None:
@@ -23,6 +29,11 @@ def _known_precision(_job: object, _field: object, value: str) -> None:
 def _known_deinterlacing(_job: object, _field: object, value: str) -> None:
     if value not in DEINTERLACING:
         raise UsageError(f"there is no deinterlacing {value!r}", remedy=f"use {', '.join(DEINTERLACING)}")
+
+
+def _known_effort(_job: object, _field: object, value: str | None) -> None:
+    if value is not None and value not in EFFORTS:
+        raise UsageError(f"there is no effort {value!r}", remedy=f"use {', '.join(EFFORTS)}")
 
 
 def _known_backend(_job: object, _field: object, value: str) -> None:
@@ -47,7 +58,8 @@ def _not_negative(job: object, field: attrs.Attribute[int | None], value: int | 
         raise UsageError(f"{field.name} must not be negative, but is {value}")
 
 
-def _as_rate(value: Fraction | float | str | None) -> Fraction | None:
+def as_rate(value: Fraction | float | str | None) -> Fraction | None:
+    """Frames per second from a number or from text.  Raises UsageError."""
     if value is None:
         return None
     try:
@@ -67,7 +79,7 @@ def _positive_number(_job: object, field: attrs.Attribute[float | None], value: 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-def _as_bytes(value: int | str | None) -> int | None:
+def as_bytes(value: int | str | None) -> int | None:
     """Bytes from a number, or from text such as ``2GiB``, ``1.5 GB`` or ``800M``."""
     if value is None:
         return None
@@ -76,6 +88,21 @@ def _as_bytes(value: int | str | None) -> int | None:
     if nbytes < 1:
         raise UsageError(f"{value!r} is no amount of memory", remedy="give one such as 2GiB or 800MB")
     return nbytes
+
+
+Size = tuple[int | None, int | None]
+"""Width and height in pixels, either of which may be left open."""
+
+
+def _as_size(value: str | Size | None) -> Size | None:
+    """A size from text such as ``1920x1080``, ``1920x`` or ``x1080``."""
+    if value is None or isinstance(value, tuple):
+        return value
+    match = re.fullmatch(r"([1-9][0-9]{0,5})?x([1-9][0-9]{0,5})?", str(value).strip().lower())
+    if not match or not any(match.groups()):
+        raise UsageError(f"{value!r} is no size", remedy="give one such as 1920x1080, or one side: 1920x or x1080")
+    width, height = (None if side is None else int(side) for side in match.groups())
+    return width, height
 
 
 def _as_path(value: str | Path) -> Path:
@@ -96,6 +123,13 @@ class UpscaleOptions:
     ``grey`` or ``#rrggbb``; ``deinterlace`` is auto, off or bwdif; ``strict`` makes damage in the input an error;
     ``drop_unsupported`` leaves out what the container cannot hold.
 
+    ``size`` is the output's exact one, as ``1920x1080``, or one side of it, as ``1920x`` or ``x1080``; with
+    ``square_pixels`` the pixels' aspect ratio becomes 1:1 on the way.  ``effort`` is the encoder's: fast, normal, high.
+
+    ``graph`` says in place of all these what is done with the frames; then they stay at their defaults.  ``profile``
+    is the name of the preset that fills what the graph leaves open: for options without a graph see
+    :func:`rave_trio.profiles.with_profile`.  ``contract`` is what the run has to keep, or fail.
+
     ``vram_limit`` bounds the device's memory, on the CPU that of the frames and the network, in bytes or as ``2GiB``;
     ``stall_timeout`` is how many seconds a native call may take before it is given up, None meaning 60, or more where
     a frame may honestly take longer.
@@ -114,11 +148,17 @@ class UpscaleOptions:
     tile: int | None = attrs.field(default=None, validator=_positive)
     overwrite: bool = False
     video_stream: int | None = attrs.field(default=None, validator=_not_negative)
-    frame_rate: Fraction | None = attrs.field(default=None, converter=_as_rate)
+    frame_rate: Fraction | None = attrs.field(default=None, converter=as_rate)
     pixel_format: str | None = None
     background: str | None = None
     deinterlace: str = attrs.field(default="auto", validator=_known_deinterlacing)
     strict: bool = False
     drop_unsupported: bool = False
-    vram_limit: int | None = attrs.field(default=None, converter=_as_bytes)
+    vram_limit: int | None = attrs.field(default=None, converter=as_bytes)
     stall_timeout: float | None = attrs.field(default=None, validator=_positive_number)
+    size: Size | None = attrs.field(default=None, converter=_as_size)
+    square_pixels: bool = False
+    effort: str | None = attrs.field(default=None, validator=_known_effort)
+    graph: StageGraph | None = None
+    profile: str | None = None
+    contract: RunContract | None = None

@@ -8,18 +8,20 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from rave_trio import errors
-from rave_trio.choice import choose
+from rave_trio.choice import Choice, choose
 from rave_trio.color import HD_LINES, range_of
+from rave_trio.contract import RunContract, contract_of
 from rave_trio.costs import Costs, GpuCosts, HostCosts
 from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
-from rave_trio.fit import Fit, Work, best_fit, fit_notes
+from rave_trio.fit import Fit, Geometries, Work, best_fit, fit_notes, whole_frames
 from rave_trio.frames import UNSPECIFIED, ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
 from rave_trio.gpu.path import (
     Encoding,
@@ -29,10 +31,10 @@ from rave_trio.gpu.path import (
     gpu_obstacle,
     gpu_precision,
 )
-from rave_trio.inference.catalogue import catalogue, find_model, model_for_scale
+from rave_trio.graph import EncodeStage, StageGraph, graph_of
+from rave_trio.inference.catalogue import catalogue
 from rave_trio.inference.device_backend import DTYPES
-from rave_trio.inference.model import Geometry, ModelMetadata
-from rave_trio.inference.openvino_model import Model
+from rave_trio.inference.model import ModelMetadata
 from rave_trio.inference.openvino_runtime import choose_precision
 from rave_trio.media import chapters
 from rave_trio.media.carriage import Carriage, Fate, plan_carriage
@@ -53,6 +55,8 @@ from rave_trio.media.probe import MediaInfo, probe
 from rave_trio.media.sequence import ImageSequence
 from rave_trio.media.tags import lost_file_tags, lost_tags
 from rave_trio.options import UpscaleOptions
+from rave_trio.promises import check_contract, check_device, refused
+from rave_trio.steps import Enhancing, StagePlan, Step, steps_of
 
 RGB, BT709, BT601 = 0, 1, 6
 """Code points of H.273 for matrix coefficients."""
@@ -76,7 +80,10 @@ class EnginePlan:
     gpu: Gpu | None
     """What computes, where that is not the host."""
     backend: str
-    model: ModelMetadata
+    graph: StageGraph
+    """What is done with every frame."""
+    stages: tuple[StagePlan, ...]
+    """What is done with tensors, in order."""
     precision: str
     decoder: str
     """``libav`` or ``nvdec``."""
@@ -84,16 +91,22 @@ class EnginePlan:
     """What the decoder gives out."""
     fit: Fit
     encoder: EncoderSettings
+    contract: RunContract
     notes: tuple[str, ...]
 
     @property
-    def geometry(self) -> Geometry:
-        """How frames are cut for the model."""
-        return self.fit.geometry
+    def models(self) -> tuple[ModelMetadata, ...]:
+        """All models, in the order of their work."""
+        return tuple(stage.model for stage in self.stages if stage.model is not None)
+
+    @property
+    def geometries(self) -> Geometries:
+        """How frames are cut for each model."""
+        return self.fit.geometries
 
     @property
     def streams(self) -> int:
-        """Frames or tiles that the model works on at once."""
+        """Frames or tiles that each model works on at once."""
         return self.fit.streams
 
     @property
@@ -106,12 +119,11 @@ class EnginePlan:
         """Of the host, for what runs there."""
         return self.host.cores
 
-    def work(self, model: Model) -> Work:
-        """What the plan's arrangement was found for; ``model`` is the one that the plan came with."""
-        options, costs = self.options, _costs(self.host, self.gpu, self.precision)
-        return Work(
-            model, self.surface, self.encoder.surface, self.precision, costs, options.tile, options.stall_timeout
-        )
+    def work(self, steps: tuple[Step, ...]) -> Work:
+        """What the plan's arrangement was found for; ``steps`` are those that the plan came with."""
+        costs = _costs(self.host, self.gpu, self.precision)
+        stall_timeout = self.options.stall_timeout
+        return Work(steps, self.surface, self.encoder.surface, self.precision, costs, stall_timeout)
 
     @property
     def depth(self) -> int:
@@ -133,71 +145,84 @@ class EnginePlan:
                 "encoder_options": dict(self.encoder.options),
             },
             "carriage": [carriage.as_dict() for carriage in self.carriage],
-            "deinterlace": self.options.deinterlace,
-            "model": {
-                "name": self.model.name,
-                "scale": self.model.scale,
-                "sha256": self.model.sha256,
-                "input_channels": self.model.input_channels,
-                "output_channels": self.model.output_channels,
-            },
+            "graph": self.graph.as_dict(),
+            "profile": self.options.profile,
+            "stages": self._described_stages(),
             "device": attrs.asdict(self.device),
             "host": attrs.asdict(self.host),
             "backend": self.backend,
             "decoder": self.decoder,
             "surface": self.surface.pixel_format.name,
             "precision": self.precision,
-            "tiles": attrs.asdict(self.geometry),
             "streams": self.streams,
             "channels": attrs.asdict(self.fit.pipeline),
             "memory_bytes": self.fit.memory,
-            "memory_limit": self.options.vram_limit,
+            "memory_limit": self.memory_limit,
             "flops_per_frame": self.fit.flops,
             "notes": list(self.notes),
         }
 
+    @property
+    def memory_limit(self) -> int | None:
+        """What memory is bounded to, by whoever asked for it or by the contract."""
+        return _memory_limit(self.options, self.contract)
 
-def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
-    """Decide everything, and hand over the model that was read on the way.  Blocking, takes well under a second.
+    def _described_stages(self) -> list[dict[str, Any]]:
+        geometries = iter(self.geometries)
+        return [
+            stage.as_dict() | ({"tiles": attrs.asdict(next(geometries))} if stage.model else {})
+            for stage in self.stages
+        ]
+
+
+def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
+    """Decide everything, and hand over the models that were read on the way, each in its step.
+
+    Blocking, takes well under a second.
 
     Raises the one RaveError that explains why the run cannot be.
     """
     container = check_output(options)
-    media = probe(options.input, video_stream=options.video_stream, frame_rate=options.frame_rate)
+    graph, contract = graph_of(options), contract_of(options)
+    decode = graph.decode
+    media = probe(options.input, video_stream=decode.video_stream, frame_rate=decode.frame_rate)
     source = media.video.surface
-    background = _background(options, media)
+    background = _background(decode.background, media)
     picture = source.pixel_format.name, source.width, source.height
-    if options.deinterlace == "bwdif" and not can_be_deinterlaced(*picture):
+    if graph.deinterlace == "bwdif" and not can_be_deinterlaced(*picture):
         raise errors.InputFormatUnsupported(
             f"{media.path} is {picture[1]}x{picture[2]} {picture[0]}, which cannot be deinterlaced",
             remedy="use --deinterlace off",
         )
-    model = _find_model(options)
-    encoder = _encoder_settings(options, media, container, model.metadata.scale)
-    choice = choose(options.device, options.backend, lambda: gpu_obstacle(media, encoder))
+    steps = steps_of(graph, source)
+    settings = functools.partial(_encoder_settings, graph.encode, options.output, media, container, steps[-1].target)
+    encoder = settings()
+    choice = _choose(options, contract, lambda: gpu_obstacle(media, encoder))
     encoding = Encoding(encoder)
-    if options.codec is None and options.pixel_format is None:
-        make = functools.partial(_encoder_settings, options, media, container, model.metadata.scale)
-        encoding = choose_encoder(choice.gpu, encoder, make)
+    if graph.encode.codec is None and graph.encode.pixel_format is None:
+        encoding = choose_encoder(choice.gpu, encoder, settings)
     encoder = encoding.settings
     check_gpu_encoder(choice.gpu, encoder)
     if choice.gpu is None or ENCODERS[encoder.encoder].software is None:
         check_encoder(encoder)
-    precision = choose_precision(options.precision) if choice.gpu is None else gpu_precision(options.precision)
-    decoding = choose_decoder(choice.gpu, media, options)
+    precision = choose_precision(graph.precision) if choice.gpu is None else gpu_precision(graph.precision)
+    decoding = choose_decoder(choice.gpu, media, graph)
     carriage = plan_carriage(media, container, encoder, drop_unsupported=options.drop_unsupported)
 
     notes = [
-        *_media_notes(media, options),
+        *_media_notes(media, graph, options.output),
         *(c.note for c in carriage if c.note),
         *_label_notes(media, carriage, container),
     ]
-    notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, model.metadata)]
+    models = [step.model.metadata for step in steps if isinstance(step, Enhancing)]
+    notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, models)]
     notes += [*choice.notes, *decoding.notes, *encoding.notes]
     costs = _costs(choice.host, choice.gpu, precision)
-    work = Work(model, decoding.surface, encoder.surface, precision, costs, options.tile, options.stall_timeout)
-    fit = best_fit(work, options.vram_limit)
-    notes += fit_notes(fit, work, options.vram_limit)
+    work = Work(steps, decoding.surface, encoder.surface, precision, costs, options.stall_timeout)
+    limit = _memory_limit(options, contract)
+    fit = _fit(work, options, contract)
+    notes += fit_notes(fit, work, limit)
+    check_contract(contract, gpu=choice.gpu, tied=limit is not None or fit.geometries == whole_frames(work))
     plan = EnginePlan(
         options=options,
         media=media,
@@ -207,7 +232,9 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         host=choice.host,
         gpu=choice.gpu,
         backend=choice.backend,
-        model=model.metadata,
+        graph=graph,
+        contract=contract,
+        stages=tuple(step.planned for step in steps),
         precision=precision,
         decoder=decoding.decoder,
         surface=decoding.surface,
@@ -215,7 +242,34 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, Model]:
         encoder=encoder,
         notes=tuple(notes),
     )
-    return plan, model
+    return plan, steps
+
+
+def _choose(options: UpscaleOptions, contract: RunContract, obstacle: Callable[[], str | None]) -> Choice:
+    """What computes; where nobody asked for a device, what the contract does."""
+    wanted = contract.requested_device
+    if options.device != "auto" or wanted is None:
+        return check_device(contract, choose(options.device, options.backend, obstacle))
+    try:
+        return check_device(contract, choose(wanted, options.backend, obstacle))
+    except errors.DeviceError as error:
+        raise refused("requested_device", str(error), remedy=error.remedy) from error
+
+
+def _fit(work: Work, options: UpscaleOptions, contract: RunContract) -> Fit:
+    """The arrangement.  Raises ContractRefused where the contract's limit is what is too small."""
+    limit = _memory_limit(options, contract)
+    try:
+        return best_fit(work, limit)
+    except errors.OutOfMemory as error:
+        if limit != contract.memory_limit or limit == options.vram_limit:
+            raise
+        raise refused("max_memory", str(error)) from error
+
+
+def _memory_limit(options: UpscaleOptions, contract: RunContract) -> int | None:
+    limits = [limit for limit in (options.vram_limit, contract.memory_limit) if limit is not None]
+    return min(limits, default=None)
 
 
 def check_output(options: UpscaleOptions) -> Container:
@@ -281,47 +335,38 @@ def _costs(host: CpuDevice, gpu: Gpu | None, precision: str) -> Costs:
     return GpuCosts(gpu.memory_free or 0, DTYPES[precision].itemsize)
 
 
-def _find_model(options: UpscaleOptions) -> Model:
-    if options.model is None:
-        entry = model_for_scale(options.scale or 2)
-        return Model(entry.name, entry.path)
-    model = Model(*find_model(options.model))
-    if options.scale is not None and options.scale != model.metadata.scale:
-        raise errors.ModelScaleMismatch(
-            f"model {model.metadata.name} enlarges {model.metadata.scale} times, not {options.scale} times"
-        )
-    return model
-
-
 def _encoder_settings(
-    options: UpscaleOptions, media: MediaInfo, container: Container, scale: int, encoder: str | None = None
+    stage: EncodeStage,
+    output: Path,
+    media: MediaInfo,
+    container: Container,
+    target: SurfaceDescriptor,
+    encoder: str | None = None,
 ) -> EncoderSettings:
+    """For pictures of the size and pixel aspect ratio of ``target``."""
     source = media.video.surface
     name = (
-        encoder
-        or options.codec
-        or default_encoder(container, high_dynamic_range=source.color.transfer in HDR_TRANSFERS)
+        encoder or stage.codec or default_encoder(container, high_dynamic_range=source.color.transfer in HDR_TRANSFERS)
     )
     if name not in ENCODERS:
         raise errors.UsageError(f"there is no encoder {name!r}", remedy=f"use --codec {'|'.join(ENCODERS)}")
     if (name == IMAGE_ENCODER) != (container is IMAGES):
         raise errors.UsageError(
-            f"{options.output} cannot be made with --codec {name}",
+            f"{output} cannot be made with --codec {name}",
             remedy=f"leave out --codec, or write to {'a video file' if container is IMAGES else 'out/%05d.png'}",
         )
     spec = ENCODERS[name]
-    if options.pixel_format is not None:
-        pixel_format = named_format(name, options.pixel_format)
+    if stage.pixel_format is not None:
+        pixel_format = named_format(name, stage.pixel_format)
     else:
         pixel_format = choose_format(name, source.pixel_format)
-    height = source.height * scale
-    color = output_color(source, pixel_format, height)
+    color = output_color(source, pixel_format, target.height)
     if color.chroma_location not in spec.sitings:
         color = attrs.evolve(color, chroma_location=ChromaLocation.UNSPECIFIED)
     return EncoderSettings(
         encoder=name,
-        options=encoder_options(spec, options.crf, options.preset),
-        surface=attrs.evolve(source, width=source.width * scale, height=height, pixel_format=pixel_format, color=color),
+        options=encoder_options(spec, stage.crf, stage.preset, stage.effort),
+        surface=attrs.evolve(target, pixel_format=pixel_format, color=color),
         rate=media.video.rate,
         time_base=media.video.time_base,
         hdr=media.video.hdr,
@@ -349,9 +394,9 @@ def output_color(source: SurfaceDescriptor, pixel_format: PixelFormat, height: i
     return color
 
 
-def _background(options: UpscaleOptions, media: MediaInfo) -> tuple[float, float, float] | None:
+def _background(background: str | None, media: MediaInfo) -> tuple[float, float, float] | None:
     """R, G and B in [0, 1] of what transparent pictures are laid on; None where the input has no alpha."""
-    color = None if options.background is None else _parse_color(options.background)
+    color = None if background is None else _parse_color(background)
     if not media.video.surface.pixel_format.has_alpha:
         return None
     if color is None:
@@ -372,17 +417,17 @@ def _parse_color(text: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _media_notes(media: MediaInfo, options: UpscaleOptions) -> list[str]:
+def _media_notes(media: MediaInfo, graph: StageGraph, output: Path) -> list[str]:
     notes = []
     if media.cut_short:
         notes.append("the input is cut short; what can be read of it will be in the partial file")
     notes += [f"{what} is not carried over" for what in media.video.uncarried]
-    images = images_of(options.output)
+    images = images_of(output)
     if images is not None and images.numbers():
-        notes.append(f"pictures that {options.output} has under other numbers stay as they are")
-    if media.video.interlaced and options.deinterlace == "auto":
+        notes.append(f"pictures that {output} has under other numbers stay as they are")
+    if media.video.interlaced and graph.deinterlace == "auto":
         notes.append("the video is flagged interlaced: frames so flagged are deinterlaced, one frame out for one in")
-    elif media.video.interlaced and options.deinterlace == "off":
+    elif media.video.interlaced and graph.deinterlace == "off":
         notes.append("the video is flagged interlaced and left so: networks are trained on whole frames")
     return notes
 
@@ -420,11 +465,12 @@ def _color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor) -> list[s
     return notes
 
 
-def _hdr_notes(media: MediaInfo, encoder: EncoderSettings, model: ModelMetadata) -> list[str]:
+def _hdr_notes(media: MediaInfo, encoder: EncoderSettings, models: list[ModelMetadata]) -> list[str]:
     notes = []
     transfer = HDR_TRANSFERS.get(media.video.surface.color.transfer)
-    if transfer:
-        trained = f"{model.name} was" if model.name in catalogue() else "most models were"
+    if transfer and models:
+        shipped = [model.name for model in models if model.name in catalogue()]
+        trained = f"{shipped[0]} was" if shipped else "most models were"
         notes.append(f"the video is HDR ({transfer}) and {trained} trained on SDR: look at the result")
     if media.video.hdr is not None and not is_held_by(encoder.encoder, media.video.hdr):
         notes.append(f"{encoder.encoder} cannot hold the mastering display and light level metadata")

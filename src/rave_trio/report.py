@@ -11,6 +11,7 @@ from rave_trio.media.findings import Findings
 from rave_trio.memory import LedgerStats, PoolStats
 from rave_trio.pipeline import PipelineMetrics
 from rave_trio.plan import EnginePlan
+from rave_trio.promises import Witnessed
 
 
 @attrs.frozen
@@ -27,6 +28,8 @@ class PipelineReport:
     pool: PoolStats
     findings: Findings
     """What was found in the input only while reading it."""
+    witnessed: Witnessed | None = None
+    """What the contract had looked at, if anything."""
     notes: tuple[str, ...] = ()
     """The same in words, and what could not be published; the plan has notes of its own."""
 
@@ -48,5 +51,6 @@ class PipelineReport:
             "metrics": self.metrics.as_dict(),
             "memory": attrs.asdict(self.ledger),
             "pool": {**attrs.asdict(self.pool), "hit_rate": self.pool.hit_rate},
+            "contract": None if self.witnessed is None else self.witnessed.as_dict(),
             "plan": self.plan.as_dict(),
         }

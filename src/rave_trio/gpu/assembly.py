@@ -8,18 +8,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from rave_trio.assembly import retreating, software_decoder, software_encoder
+from rave_trio.assembly import retreating, size_of, software_decoder, software_encoder
 from rave_trio.color.cuda import CudaSurfaceToTensor, CudaTensorToSurface
 from rave_trio.color.cuda.planes import ROW_ALIGNMENT
-from rave_trio.devices.copies import copy, copy_from_host
+from rave_trio.color.hashes import device_surface_hash
+from rave_trio.devices.copies import copy, copy_from_host, copy_to_host
 from rave_trio.devices.cuda import CudaDevice
 from rave_trio.devices.interface import use
+from rave_trio.devices.launcher import CudaLauncher
 from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.devices.pool import device_pool
-from rave_trio.frames import Frame, Tensor
+from rave_trio.frames import Frame, Surface, Tensor
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, arena_bytes
-from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import Backend, RetreatingBackend
 from rave_trio.media.decoder import VideoDecoder
 from rave_trio.media.download import DownloadingEncoder
@@ -31,6 +32,8 @@ from rave_trio.media.upload import Uploading
 from rave_trio.memory import Ledger, PoolStats, Waiting
 from rave_trio.pipeline import Converter
 from rave_trio.plan import EnginePlan
+from rave_trio.resizing.device import DeviceResizer
+from rave_trio.steps import Enhancing, Resizing, Step
 
 DENSE = 1
 """NVENC takes rows without a gap."""
@@ -39,11 +42,11 @@ DENSE = 1
 class GpuAssembly:
     """Frames in a GPU's memory from the decoder, or the upload behind it, to the encoder or the download before it."""
 
-    def __init__(self, plan: EnginePlan, gpu: Gpu, model: Model, ledger: Ledger, waiting: Waiting) -> None:
+    def __init__(self, plan: EnginePlan, gpu: Gpu, steps: tuple[Step, ...], ledger: Ledger, waiting: Waiting) -> None:
         assert gpu.cuda_ordinal is not None
         self._plan = plan
         self._gpu = gpu
-        self._model = model
+        self._steps = steps
         self._ledger = ledger
         self._dtype = DTYPES[plan.precision]
         self._upload: Uploading | None = None
@@ -54,7 +57,7 @@ class GpuAssembly:
     def decoder(self) -> VideoDecoder:
         if self._plan.decoder == "libav":
             return software_decoder(self._plan)
-        return NvdecDecoder(self._plan.media, self.device, self._pool, strict=self._plan.options.strict)
+        return NvdecDecoder(self._plan.media, self.device, self._pool, strict=bool(self._plan.graph.decode.strict))
 
     def to_tensor(self) -> Converter:
         convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self.device.stream(), dtype=self._dtype)
@@ -64,19 +67,29 @@ class GpuAssembly:
         return Uploaded(self._upload, convert)
 
     def backend(self) -> RetreatingBackend:
-        return retreating(self._plan, self._model, self.network)
+        return retreating(self._plan, self._steps, self)
 
-    def network(self, geometry: Geometry, streams: int) -> Backend:
+    def resizer(self, step: Resizing) -> DeviceResizer:
+        """Lanczos-3 by our kernels."""
+        return DeviceResizer(
+            size_of(step.source),
+            size_of(step.target),
+            stream=self.device.stream(),
+            pool=self._pool,
+            upload=copy_from_host,
+            launcher=CudaLauncher(),
+        )
+
+    def network(self, step: Enhancing, geometry: Geometry, streams: int) -> Backend:
         """A backend for that shape."""
         if self._plan.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network
 
-            surface = self._plan.surface
             return tensorrt_network(
                 self._plan.backend,
-                self._model,
+                step.model,
                 geometry,
-                (surface.height, surface.width),
+                size_of(step.source),
                 dtype=self._dtype,
                 device=self.device,
                 pool=self._pool,
@@ -87,12 +100,13 @@ class GpuAssembly:
         from rave_trio.inference.onnxruntime_session import Cuda
 
         stream = self.device.stream()
-        load = self._model.load(geometry, self._plan.precision)
+        search = "HEURISTIC" if self._plan.contract.deterministic_output else "EXHAUSTIVE"
+        load = step.model.load(geometry, self._plan.precision)
         return OnnxRuntimeBackend(
-            self._model.metadata,
+            step.model.metadata,
             geometry,
             precision=self._plan.precision,
-            provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load)),
+            provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load), search=search),
             stream=stream,
             pool=self._pool,
             copy=copy,
@@ -124,6 +138,9 @@ class GpuAssembly:
             b_frames = next((each.max_b_frames or 0 for each in engines.encoders if each.codec == codec), 0)
             return NvencPartEncoder(parts.part_path(0), self._plan.encoder, self.device, b_frames=b_frames)
         return DownloadingEncoder(software_encoder(self._plan, parts), self.device)
+
+    def hash_of(self, surface: Surface) -> str:
+        return device_surface_hash(surface, self.device.stream(), copy_to_host)
 
     def pool_stats(self) -> PoolStats:
         return self._pool.stats()

@@ -9,13 +9,13 @@ import attrs
 from rave_trio import errors
 from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.frames import SurfaceDescriptor
+from rave_trio.graph import StageGraph
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.media.encoders import ENCODERS, EncoderSettings
 from rave_trio.media.nvdec_formats import CONCEALED, nvdec_refusal, nvdec_surface
 from rave_trio.media.nvenc_settings import nvenc_refusal
 from rave_trio.media.probe import MediaInfo
 from rave_trio.media.upload import upload_refusal
-from rave_trio.options import UpscaleOptions
 
 
 @attrs.frozen
@@ -52,13 +52,13 @@ def gpu_obstacle(media: MediaInfo, encoder: EncoderSettings) -> str | None:
     return next(filter(None, refusals), None)
 
 
-def choose_decoder(gpu: Gpu | None, media: MediaInfo, options: UpscaleOptions) -> Decoding:
+def choose_decoder(gpu: Gpu | None, media: MediaInfo, graph: StageGraph) -> Decoding:
     """Who decodes: the GPU's own decoder where it can, else libav on the CPU, with an upload, and a note why."""
     if gpu is None:
         return Decoding("libav", media.video.surface)
     engines = gpu.video or VideoEngines()
     refusal = engines.notes[0] if engines.notes and not engines.decoders else None
-    refusal = refusal or nvdec_refusal(media, engines, options.deinterlace, strict=options.strict)
+    refusal = refusal or nvdec_refusal(media, engines, graph.deinterlace, strict=bool(graph.decode.strict))
     if refusal is not None:
         return Decoding("libav", media.video.surface, (f"decoded on the CPU: {refusal}",))
     return Decoding("nvdec", nvdec_surface(media), (CONCEALED,))
