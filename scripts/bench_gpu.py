@@ -245,7 +245,7 @@ def main() -> None:
 def measure(bench: Bench, rounds: int) -> None:
     plan = bench.plan
     size = f"{plan.surface.width}x{plan.surface.height}"
-    print(f"{plan.models[0].name} on {plan.device.name}, {plan.backend} {plan.precision}, {size}, decoder {plan.decoder}; "
+    print(f"{plan.models[0].name} on {plan.device.name}, {plan.backend} {plan.precision}, {size}, {plan.decoder}; "
           f"{rounds} rounds in turn")  # fmt: skip
     bench.pipeline()  # what CUDA and the libraries keep for good is there
     before = used(plan)

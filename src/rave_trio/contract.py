@@ -11,8 +11,7 @@ import attrs
 from rave_trio.errors import GraphError
 from rave_trio.graph.documents import build, read_document
 from rave_trio.graph.settings import Above, Bytes, Switch, Text, Texts, Whole, given, setting
-from rave_trio.options import UpscaleOptions, as_bytes
-from rave_trio.profiles import profile_named
+from rave_trio.values import as_bytes
 
 CONTRACT_SCHEMA_VERSION = 1
 
@@ -87,10 +86,3 @@ def contract_from(document: Mapping[str, Any]) -> RunContract:
         )
     contract: RunContract = build(RunContract, clauses, "", "a contract has")
     return contract
-
-
-def contract_of(options: UpscaleOptions) -> RunContract:
-    """The contract of a job: the one that is given, and the profile's clauses where it has none."""
-    contract = options.contract or RunContract()
-    clauses = profile_named(options.profile).clauses
-    return attrs.evolve(contract, **{n: value for n, value in clauses.items() if getattr(contract, n) is None})

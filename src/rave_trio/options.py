@@ -5,20 +5,16 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 
+from rave_trio.contract import RunContract
 from rave_trio.errors import UsageError
+from rave_trio.graph import StageGraph
+from rave_trio.values import EFFORTS, PRECISIONS, as_bytes, as_rate
 
-if TYPE_CHECKING:
-    from rave_trio.contract import RunContract
-    from rave_trio.graph import StageGraph
-
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 BACKENDS = ("auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 DEINTERLACING = ("auto", "off", "bwdif")
-EFFORTS = ("fast", "normal", "high")
 
 
 def _known_precision(_job: object, _field: object, value: str) -> None:
@@ -58,36 +54,9 @@ def _not_negative(job: object, field: attrs.Attribute[int | None], value: int | 
         raise UsageError(f"{field.name} must not be negative, but is {value}")
 
 
-def as_rate(value: Fraction | float | str | None) -> Fraction | None:
-    """Frames per second from a number or from text.  Raises UsageError."""
-    if value is None:
-        return None
-    try:
-        rate = Fraction(value).limit_denominator(1_001_000)
-    except (ValueError, ZeroDivisionError, OverflowError, TypeError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1_000_000:
-        raise UsageError(f"{value!r} is no frame rate", remedy="give one such as 24, 23.976 or 24000/1001")
-    return rate
-
-
 def _positive_number(_job: object, field: attrs.Attribute[float | None], value: float | None) -> None:
     if value is not None and not (isinstance(value, int | float) and value > 0):
         raise UsageError(f"{field.name} must be above 0, not {value!r}")
-
-
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-
-
-def as_bytes(value: int | str | None) -> int | None:
-    """Bytes from a number, or from text such as ``2GiB``, ``1.5 GB`` or ``800M``."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg]?i?)b?\s*", str(value).lower())
-    nbytes = int(float(match[1]) * UNITS[match[2]]) if match and match[2] in UNITS else 0
-    if nbytes < 1:
-        raise UsageError(f"{value!r} is no amount of memory", remedy="give one such as 2GiB or 800MB")
-    return nbytes
 
 
 Size = tuple[int | None, int | None]

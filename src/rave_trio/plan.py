@@ -17,7 +17,7 @@ import attrs
 from rave_trio import errors
 from rave_trio.choice import Choice, choose
 from rave_trio.color import HD_LINES, range_of
-from rave_trio.contract import RunContract, contract_of
+from rave_trio.contract import RunContract
 from rave_trio.costs import Costs, GpuCosts, HostCosts
 from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
@@ -31,11 +31,12 @@ from rave_trio.gpu.path import (
     gpu_obstacle,
     gpu_precision,
 )
-from rave_trio.graph import EncodeStage, StageGraph, graph_of
+from rave_trio.graph import EncodeStage, StageGraph
 from rave_trio.inference.catalogue import catalogue
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import ModelMetadata
 from rave_trio.inference.openvino_runtime import choose_precision
+from rave_trio.intent import contract_of, graph_of
 from rave_trio.media import chapters
 from rave_trio.media.carriage import Carriage, Fate, plan_carriage
 from rave_trio.media.containers import CONTAINERS, IMAGES, Container, container_of, images_of

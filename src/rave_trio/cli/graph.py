@@ -66,7 +66,8 @@ def show(
         Not looked at.
     """
     from rave_trio.cli.render import say
-    from rave_trio.graph import as_json, as_toml, graph_of
+    from rave_trio.graph import as_json, as_toml
+    from rave_trio.intent import graph_of
     from rave_trio.profiles import profile_named
 
     common.start_logging()

@@ -1,7 +1,6 @@
 """What is to be done with a video, as a document: ordered stages, each with its settings."""
 
 from rave_trio.graph.documents import as_json, as_toml, graph_from, read_graph
-from rave_trio.graph.plain import graph_of
 from rave_trio.graph.stage_graph import GRAPH_SCHEMA_VERSION, StageGraph
 from rave_trio.graph.stages import (
     DecodeStage,
@@ -24,6 +23,5 @@ __all__ = [
     "as_json",
     "as_toml",
     "graph_from",
-    "graph_of",
     "read_graph",
 ]

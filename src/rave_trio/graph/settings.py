@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import attrs
 
 from rave_trio.errors import UsageError
-from rave_trio.options import as_bytes, as_rate
+from rave_trio.values import as_bytes, as_rate
 
 
 class Rule(Protocol):

@@ -11,7 +11,7 @@ from typing import ClassVar
 import attrs
 
 from rave_trio.graph.settings import OneOf, Rate, Switch, Text, Whole, setting
-from rave_trio.options import EFFORTS, PRECISIONS, as_rate
+from rave_trio.values import EFFORTS, PRECISIONS, as_rate
 
 
 @attrs.frozen(kw_only=True)

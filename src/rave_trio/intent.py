@@ -1,4 +1,4 @@
-"""The graph of plain options: every job is one."""
+"""What plain options ask for, as the values that plans are made of: every job is a graph under a contract."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Any
 
 import attrs
 
+from rave_trio.contract import RunContract
 from rave_trio.errors import UsageError
-from rave_trio.graph.stage_graph import StageGraph
-from rave_trio.graph.stages import (
+from rave_trio.graph import (
     DecodeStage,
     DeinterlaceStage,
     EncodeStage,
     EnhanceStage,
     ResizeStage,
     StageConfig,
+    StageGraph,
 )
 from rave_trio.options import UpscaleOptions
 from rave_trio.profiles import profile_named
@@ -85,3 +86,10 @@ def _plain(options: UpscaleOptions) -> StageGraph:
 
 def _unless(default: Any, value: Any) -> Any:
     return None if value == default else value
+
+
+def contract_of(options: UpscaleOptions) -> RunContract:
+    """The contract of a job: the one that is given, and the profile's clauses where it has none."""
+    contract = options.contract or RunContract()
+    clauses = profile_named(options.profile).clauses
+    return attrs.evolve(contract, **{n: value for n, value in clauses.items() if getattr(contract, n) is None})
