@@ -1,4 +1,4 @@
-"""The published JSON Schemas, made from the classes: prints what is out of date, or with --write brings it up to date."""
+"""The published JSON Schemas, made from the classes: says what is out of date, or with --write brings it up to date."""
 
 from __future__ import annotations
 

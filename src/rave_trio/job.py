@@ -277,7 +277,7 @@ class _Run:
 
     async def _publish_or_keep(self, part: Part, parts: PartsFolder) -> None:
         """Publish the result; if it cannot go to its place, keep it or at least the picture beside it, and say so."""
-        whole = Publication(part, self._plan.media, self._plan.carriage, shifts=self._shifts)
+        whole = self._publication(part)
         try:
             await self._publish(whole, parts, self._plan.options.output)
             return
@@ -295,14 +295,17 @@ class _Run:
         output = self._plan.options.output
         told = f"nothing was finished yet; {output} is as it was"
         if part.frames:
-            what = Publication(part, self._plan.media, self._plan.carriage, complete=False, shifts=self._shifts)
-            kept = await self._keep(what, parts, output.suffix)
+            kept = await self._keep(self._publication(part, complete=False), parts, output.suffix)
             told = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {kept}"
         if defect is None:
             return Stopped(f"stopped; {told}")
         if isinstance(defect, ContractBroken):
             return ContractBroken(f"{defect}; {told}", remedy=defect.remedy)
         return type(defect)(f"{defect}; {told}", remedy=defect.remedy, stage="decode", frame=part.frames)
+
+    def _publication(self, part: Part, *, complete: bool = True) -> Publication:
+        plan, aspect = self._plan, self._plan.encoder.surface.sample_aspect_ratio
+        return Publication(part, plan.media, plan.carriage, complete=complete, aspect=aspect, shifts=self._shifts)
 
     async def _keep(self, what: Publication, parts: PartsFolder, suffix: str) -> str:
         """Publish as a partial file, without the other streams if they are what stands in the way; says where it is."""

@@ -148,6 +148,7 @@ class EnginePlan:
             "carriage": [carriage.as_dict() for carriage in self.carriage],
             "graph": self.graph.as_dict(),
             "profile": self.options.profile,
+            "contract": self.contract.as_dict(),
             "stages": self._described_stages(),
             "device": attrs.asdict(self.device),
             "host": attrs.asdict(self.host),

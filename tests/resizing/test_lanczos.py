@@ -64,7 +64,7 @@ def test_the_same_size_is_the_same_picture(noise):
 
 
 def test_fine_detail_does_not_become_coarse_when_pictures_shrink():
-    """Stripes a pixel wide, four times smaller: an even grey but at the edges, where a filter of fixed width leaves stripes."""
+    """Stripes a pixel wide, four times smaller: an even grey, where a filter of fixed width leaves stripes."""
     stripes = np.zeros((1, 64, 256), np.float32)
     stripes[:, :, ::2] = 1
     small = by_us(stripes, (16, 61))

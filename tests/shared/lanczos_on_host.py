@@ -1,4 +1,4 @@
-"""The kernel of exact sizes on the host: by its C++ compiler, run thread after thread in a simulated device's memory."""
+"""The kernel of exact sizes on the host: compiled there, run thread after thread in a simulated device's memory."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, ArgumentCollection, CycloptsError, Token
 from cyclopts.config import Dict, Env, Toml
 
 from rave_trio import __version__, errors
@@ -50,15 +50,15 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
         upscale_sources.append(Toml(config_file, root_keys=TABLE, use_commands_as_keys=False, must_exist=True))
         # The same options, but for those that have no meaning without a run.
         plan_sources.append(Toml(config_file, root_keys=TABLE, use_commands_as_keys=False, allow_unknown=True))
-    upscale_sources.append(Dict(dict(profile.options), use_commands_as_keys=False))
-    plan_sources.append(Dict(dict(profile.options), use_commands_as_keys=False, allow_unknown=True))
+    upscale_sources += [Dict(dict(profile.options), use_commands_as_keys=False), _count]
+    plan_sources += [Dict(dict(profile.options), use_commands_as_keys=False, allow_unknown=True), _count]
     app = App(
         name="rave-trio",
         help="Upscale video with a neural network: every frame once, at its own time, with everything around it.",
         help_format="markdown",
         help_epilogue=EPILOGUE,
         version=f"rave-trio {__version__}",
-        config=[env],
+        config=[env, _count],
     )
     app.command(upscale.upscale, config=upscale_sources)
     app.command(plan.plan, config=plan_sources)
@@ -70,6 +70,23 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
     app.command(selftest.selftest)
     app.command(audit.audit)
     return app
+
+
+def _count(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Flags that are counted: a number from a variable, a file or a profile says how often, which cyclopts ignores."""
+    for argument in arguments:
+        if argument.parameter.count:
+            argument.tokens = [
+                token if isinstance(token.implicit_value, int) else token.evolve(implicit_value=_number(token))
+                for token in argument.tokens
+            ]
+
+
+def _number(token: Token) -> int:
+    try:
+        return int(token.value)
+    except ValueError:
+        raise errors.UsageError(f"{token.keyword or 'verbose'} must be a whole number, not {token.value!r}") from None
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -242,12 +242,12 @@ def check_encoder(settings: EncoderSettings) -> None:
         if odd:
             raise errors.OutputSizeUnsupported(
                 f"{settings.encoder} cannot encode the odd size {size} in {name}",
-                remedy="use --scale 2 or 4, or --codec ffv1",
+                remedy="use --scale 2 or 4, a --size of even sides, or --codec ffv1",
             ) from error
         if _takes_plain_size(settings):
             raise errors.OutputSizeUnsupported(
                 f"{settings.encoder} cannot encode {size} {name} at {float(settings.rate):.6g} frames per second",
-                remedy="use another --scale, or --codec ffv1, which takes any size",
+                remedy="use another --scale or --size, or --codec ffv1, which takes any size",
             ) from error
         raise errors.EncodeError(
             f"{settings.encoder} refuses {size} {name} with {_shown(settings.options)}: {reason(error)}"
