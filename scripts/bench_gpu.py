@@ -25,6 +25,7 @@ import numpy as np
 import trio
 
 from rave_trio.assembly import Assembly, assemble
+from rave_trio.audit.memory import MemorySample
 from rave_trio.frames import Frame, Tensor
 from rave_trio.media.download import DownloadingEncoder
 from rave_trio.media.parts import PartsFolder
@@ -116,7 +117,7 @@ class Bench:
             run = UpscalePipeline(self.plan.fit.pipeline, waiting).run
             metrics = trio.run(run, decoder, assembly.to_tensor(), backend, assembly.to_surface(), encoder)
             stats = assembly.pool_stats()
-            self.held, self.in_use = ledger.stats().by_owner, used(self.plan)
+            self.memory = sample(self.plan, ledger.stats().by_owner)
         self.hit_rate, self.metrics = stats.hit_rate, metrics
         self.misses = stats.misses
         return metrics.frames_encoded / metrics.elapsed
@@ -248,15 +249,15 @@ def measure(bench: Bench, rounds: int) -> None:
     print(f"{plan.models[0].name} on {plan.device.name}, {plan.backend} {plan.precision}, {size}, {plan.decoder}; "
           f"{rounds} rounds in turn")  # fmt: skip
     bench.pipeline()  # what CUDA and the libraries keep for good is there
-    before = used(plan)
+    before = sample(plan, {})
     print("\ndecode, convert, infer, convert, discard, beside the network alone")
     figures = in_turn(rounds, pipeline=bench.pipeline, network=lambda: bench.backend(200))
     show(figures, {"pipeline / network": ("pipeline", "network")})
     assert bench.metrics is not None
     print(f"  memory: {bench.hit_rate:.1%} of requests met by the pool, {bench.misses} allocations")
-    held = ", ".join(f"{owner} {nbytes / 2**20:.0f}" for owner, nbytes in bench.held.items())
+    held = ", ".join(f"{owner} {nbytes / 2**20:.0f}" for owner, nbytes in bench.memory.ledger.items())
     print(f"  the ledger at the end of a run, MiB: {held}; NVML, beyond what CUDA and the libraries keep: "
-          f"{(bench.in_use - before) / 2**20:.0f}")  # fmt: skip
+          f"{bench.memory.held_since(before) / 2**20:.0f}")  # fmt: skip
     utilisation(bench.metrics)
     print("\nthe same with the software encoder, beside the slower of network and encoder alone")
     figures = in_turn(
@@ -275,15 +276,16 @@ def measure(bench: Bench, rounds: int) -> None:
         bench.pipeline(each)
     same = "identical" if hashes[0] == hashes[1] else "DIFFERENT"
     print(f"\ntwo runs, the hashes of their {len(hashes[0])} pictures: {same}")
-    print(f"GPU memory in use, before and after all runs: {before / 2**20:.0f} and {used(plan) / 2**20:.0f} MiB")
+    after = sample(plan, {})
+    print(f"GPU memory in use, before and after all runs: "
+          f"{before.in_use / 2**20:.0f} and {after.in_use / 2**20:.0f} MiB")  # fmt: skip
 
 
-def used(plan: EnginePlan) -> int:
-    """What NVML says is used of the GPU, bytes."""
-    from rave_trio.devices.nvml import memory_in_use
-
+def sample(plan: EnginePlan, owners: dict[str, int]) -> MemorySample:
+    """What NVML says now, beside the ledger."""
     assert plan.gpu is not None
-    return memory_in_use(plan.gpu.uuid) or 0
+    assert plan.gpu.uuid is not None
+    return MemorySample.take("now", plan.gpu.uuid, owners)
 
 
 def utilisation(metrics: PipelineMetrics) -> None:

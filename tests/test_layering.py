@@ -51,6 +51,7 @@ HOMES = {
     "onnxruntime": {"inference"},
     "cuda": {"devices"},
     "pynvml": {"devices"},
+    "cupti": {"devices"},
     "PyNvVideoCodec": {"devices", "media"},
     "tensorrt": {"inference"},
     "tensorrt_rtx": {"inference"},
@@ -81,6 +82,7 @@ MODULES_FOR = {
     "tensorrt_rtx": {"tensorrt_library.py"},
     "cuda": {"cuda.py", "cuda_memory.py", "driver.py", "copies.py", "_cuda_probe.py", "compiler.py", "launcher.py"},
     "pynvml": {"nvml.py"},
+    "cupti": {"cupti.py"},
     "PyNvVideoCodec": {"_codec_probe.py", "nvdec.py", "nvenc_library.py"},
 }
 

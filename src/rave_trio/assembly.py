@@ -21,7 +21,7 @@ from rave_trio.media.containers import IMAGES
 from rave_trio.media.decoder import LibavDecoder, VideoDecoder
 from rave_trio.media.images import ImageEncoder
 from rave_trio.media.parts import PartEncoder, PartsFolder, PartWriter
-from rave_trio.memory import HostPool, Ledger, PoolStats, Waiting
+from rave_trio.memory import HostPool, Ledger, LedgerStats, PoolStats, Waiting
 from rave_trio.pipeline import Converter
 from rave_trio.plan import EnginePlan
 from rave_trio.resizing.host import HostResizer
@@ -60,6 +60,9 @@ class Assembly(Closable, Protocol):
 
     def pool_stats(self) -> PoolStats:
         """What the pool has done so far."""
+
+    def page_locked(self) -> LedgerStats:
+        """The host's memory that a GPU copies to, of which the ledger with the limit knows nothing."""
 
 
 def assemble(plan: EnginePlan, steps: tuple[Step, ...], ledger: Ledger, waiting: Waiting) -> Assembly:
@@ -103,7 +106,7 @@ class HostAssembly:
         return Tensor(samples, None)
 
     def to_surface(self) -> Converter:
-        return TensorToSurface(self._plan.encoder.surface)
+        return TensorToSurface(self._plan.encoder.surface, dither=self._plan.dither)
 
     def encoder(self, parts: PartsFolder) -> PartWriter:
         return software_encoder(self._plan, parts)
@@ -113,6 +116,9 @@ class HostAssembly:
 
     def pool_stats(self) -> PoolStats:
         return self._pool.stats()
+
+    def page_locked(self) -> LedgerStats:
+        return Ledger().stats()
 
     def close(self) -> None:
         """Free the pool's memory.  Idempotent."""

@@ -35,6 +35,9 @@ class RunContract:
         Whole(0), "how many output frames, from the first on, are hashed before encoding, for the report"
     )
     expected_hashes: tuple[str, ...] | None = setting(Texts(), "hashes of an earlier report that must come out again")
+    fail_on_audit_warn: bool | None = setting(
+        Switch(), "whether the run is audited, and a warning of the audit fails it as a failure does"
+    )
     max_memory: int | str | None = setting(Bytes(), "the most that the engine may hold, as 2GiB; it plans for that")
     max_inference_p95_ms: float | None = setting(
         Above(), "the most that 95% of the frames may take from the models' taking them to their results"

@@ -19,6 +19,8 @@ Hundreds of ``code`` follow the engine's older numbering: 1xx device, 2xx model 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 
@@ -238,6 +240,13 @@ class OutOfMemory(DeviceError, MemoryError):
     default_remedy = "use a smaller --tile, or free memory"
 
 
+class AuditUnavailable(DeviceError):
+    """What an audit watches cannot be watched here."""
+
+    code, exit_code, kind = 113, 43, "audit_unavailable"
+    default_remedy = "or leave out --audit"
+
+
 class EngineError(RaveError):
     """A promise of ours that did not hold.  Family 50..59."""
 
@@ -261,6 +270,19 @@ class Stalled(EngineError):
     default_remedy = "run it again; --stall-timeout gives slow machines more time"
 
 
+class AuditFailed(EngineError):
+    """A run whose result is published and whose audit found a promise that did not hold; ``report`` has both."""
+
+    code, exit_code, kind = 601, 53, "audit_failed"
+
+    report: Any = None
+    """The :class:`rave_trio.PipelineReport`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        described = super().as_dict()
+        return described if self.report is None else {**described, "report": self.report.as_dict()}
+
+
 class ContractError(RaveError):
     """A clause of the run's contract.  Family 60..69."""
 
@@ -273,7 +295,7 @@ class ContractRefused(ContractError):
 
 
 class ContractBroken(ContractError):
-    """The run did not keep the contract; nothing was published."""
+    """The run did not keep the contract; nothing was published, unless the message says so."""
 
     code, exit_code, kind = 611, 61, "contract_broken"
     default_remedy = "loosen that clause, or find out what was in the way"
@@ -284,3 +306,20 @@ class Stopped(RaveError):
 
     code, exit_code, kind = 401, 130, "stopped"
     default_remedy = "run the same command again to start over"
+
+
+@contextlib.contextmanager
+def located(stage: str, frame: Callable[[], int | None]) -> Iterator[None]:
+    """Give an error inside its stage and frame; one that nobody planned for becomes a StageCrashed or OutOfMemory."""
+    try:
+        yield
+    except RaveError as error:
+        error.at(stage, frame())
+        raise
+    except Exception as error:
+        index = frame()
+        place = "" if index is None else f" on frame {index}"
+        if isinstance(error, MemoryError):
+            raise OutOfMemory(f"{stage} found no memory{place}", stage=stage, frame=index) from error
+        what = f"{stage} crashed{place}: {type(error).__name__}: {error}"
+        raise StageCrashed(what, stage=stage, frame=index) from error

@@ -23,7 +23,7 @@ from rave_trio.profiles import profile_named
 OF_STAGES = (
     *("video_stream", "frame_rate", "background", "strict", "deinterlace"),
     *("model", "scale", "precision", "tile", "size", "square_pixels"),
-    *("codec", "crf", "preset", "effort", "pixel_format"),
+    *("codec", "crf", "preset", "effort", "pixel_format", "dither"),
 )
 """Options that say what a stage does; all others are about the run."""
 
@@ -79,6 +79,7 @@ def _plain(options: UpscaleOptions) -> StageGraph:
             preset=options.preset,
             effort=options.effort,
             pixel_format=options.pixel_format,
+            dither=options.dither or None,
         )
     )
     return StageGraph(stages)

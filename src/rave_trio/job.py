@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 import attrs
 import trio
@@ -19,7 +19,15 @@ from trio.lowlevel import enable_ki_protection
 
 from rave_trio.assembly import assemble
 from rave_trio.contract import RunContract
-from rave_trio.errors import ContractBroken, FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
+from rave_trio.errors import (
+    AuditFailed,
+    ContractBroken,
+    FrameCountMismatch,
+    InputHasNoVideo,
+    RaveError,
+    StageCrashed,
+    Stopped,
+)
 from rave_trio.frames import Closable
 from rave_trio.graph import StageGraph
 from rave_trio.inference.retreat import RetreatingBackend
@@ -32,13 +40,17 @@ from rave_trio.media.images import publish_images
 from rave_trio.media.parts import Part, PartsFolder, PartWriter
 from rave_trio.media.publish import Publication, publish
 from rave_trio.media.sequence import ImageSequence
-from rave_trio.memory import Ledger, Waiting
+from rave_trio.memory import Ledger, LedgerStats, PoolStats, Waiting
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
 from rave_trio.plan import EnginePlan, make_plan, partial_path
 from rave_trio.profiles import with_profile
 from rave_trio.promises import SeenBackend, SeenConverter, SeenDecoder, SeenEncoder, Witness, Witnessed, broken
 from rave_trio.report import PipelineReport
+from rave_trio.steps import Step
+
+if TYPE_CHECKING:
+    from rave_trio.audit.run import RunAudit
 
 C = TypeVar("C", bound=Closable)
 T = TypeVar("T")
@@ -163,15 +175,55 @@ async def _run(
     ledger, waiting = Ledger(plan.memory_limit), Waiting()
     pipeline = UpscalePipeline(plan.fit.pipeline, waiting)
     run = _Run(plan, pipeline, stop, on_progress, ledger)
+    async with contextlib.AsyncExitStack() as watched:
+        audit = await _watch(watched, plan, ledger, pipeline) if plan.audited else None
+        part, pool, page_locked = await _carry_out(plan, steps, ledger, waiting, pipeline, run, audit)
+        report = PipelineReport(
+            plan=plan,
+            output=options.output,
+            frames=part.frames,
+            seconds=pipeline.metrics.elapsed,
+            metrics=pipeline.metrics,
+            ledger=ledger.stats(),
+            pool=pool,
+            page_locked=page_locked,
+            findings=run.findings,
+            witnessed=run.witnessed,
+            notes=tuple(run.notes),
+        )
+        if audit is not None:
+            found = await _make(audit.report, part.frames, report.metrics, pool, run.retreats)
+            report = attrs.evolve(report, audit=found)
+    log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
+    _check_audit(report)
+    return report
+
+
+async def _carry_out(
+    plan: EnginePlan,
+    steps: tuple[Step, ...],
+    ledger: Ledger,
+    waiting: Waiting,
+    pipeline: UpscalePipeline,
+    run: _Run,
+    audit: RunAudit | None,
+) -> tuple[Part, PoolStats, LedgerStats]:
+    """Make all that the plan needs, run, publish, and close it again.
+
+    Gives the part, what the pool has done, and what host memory was page-locked.
+    """
     async with contextlib.AsyncExitStack() as held:
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
         assembly = await _hold(held, assemble, plan, steps, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
-        parts = await _hold(held, PartsFolder, options.output)
+        parts = await _hold(held, PartsFolder, plan.options.output)
         for owner, nbytes in _outside_the_pool(plan):
             held.callback(ledger.enter(f"{owner}, estimated", nbytes).close)
         decoder = await _hold(held, assembly.decoder, unless=lambda: "decode" in pipeline.abandoned)
         backend = await _hold(held, assembly.backend, unless=lambda: "inference" in pipeline.abandoned)
         encoder = await _hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
+        if audit is not None:
+            await _make(audit.sample, "network")
+            encoder = audit.around(encoder, assembly.pool_stats)
         to_tensor = await _make(assembly.to_tensor)
         to_surface = await _make(assembly.to_surface)
         if plan.contract.watches:
@@ -181,20 +233,35 @@ async def _run(
             return await run.produce(decoder, to_tensor, backend, to_surface, encoder, parts)
 
         part = await alongside(work, run.tell)
-    report = PipelineReport(
-        plan=plan,
-        output=options.output,
-        frames=part.frames,
-        seconds=pipeline.metrics.elapsed,
-        metrics=pipeline.metrics,
-        ledger=ledger.stats(),
-        pool=assembly.pool_stats(),
-        findings=run.findings,
-        witnessed=run.witnessed,
-        notes=tuple(run.notes),
-    )
-    log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
-    return report
+    return part, assembly.pool_stats(), assembly.page_locked()
+
+
+async def _watch(
+    held: contextlib.AsyncExitStack, plan: EnginePlan, ledger: Ledger, pipeline: UpscalePipeline
+) -> RunAudit:
+    """Begin the audit, which is loaded only where one was asked for."""
+    from rave_trio.audit.run import open_audit
+
+    return await _hold(held, open_audit, plan, ledger, unless=lambda: bool(pipeline.abandoned))
+
+
+def _check_audit(report: PipelineReport) -> None:
+    """Raise AuditFailed, the result being where it should be, if a promise did not hold."""
+    if report.audit is None:
+        return
+    from rave_trio.audit.findings import Level
+
+    def found(level: Level) -> str:
+        assert report.audit is not None
+        return "; ".join(f"{finding.code}: {finding.message}" for finding in report.audit.of(level))
+
+    if failures := found(Level.FAIL):
+        failed = AuditFailed(f"{report.output} is complete, but its audit failed: {failures}")
+        failed.report = report
+        raise failed
+    if report.plan.contract.fail_on_audit_warn and (warnings := found(Level.WARN)):
+        told = f"the contract's fail_on_audit_warn was broken: {warnings}; {report.output} is complete"
+        raise ContractBroken(told)
 
 
 class _Run:
@@ -219,6 +286,7 @@ class _Run:
         self.findings = Findings()
         self._shifts: tuple[Fraction, ...] = ()
         self.notes: list[str] = []
+        self.retreats = 0
 
     async def produce(
         self,
@@ -237,6 +305,7 @@ class _Run:
         self.notes += decoder.findings.notes()
         if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
             self.notes.append(f"closed captions are left out: {self._plan.encoder.encoder} cannot hold them")
+        self.retreats = backend.retreats
         if backend.retreats:
             self.notes.append(f"memory ran out {backend.retreats} times: fewer streams or smaller tiles did with less")
         part = encoder.part

@@ -88,8 +88,9 @@ class UpscaleOptions:
 
     ``video_stream`` is the index of the stream to upscale, None meaning the best one; ``frame_rate`` is that of an
     input that is an image sequence; ``pixel_format`` is libav's name of the output's, None meaning the encoder's
-    nearest to the input's; ``background`` is the colour that transparent pictures are laid on, as ``black``, ``white``,
-    ``grey`` or ``#rrggbb``; ``deinterlace`` is auto, off or bwdif; ``strict`` makes damage in the input an error;
+    nearest to the input's; ``dither`` has samples of 8 bits rounded by an ordered threshold;
+    ``background`` is the colour that transparent pictures are laid on, as ``black``, ``white``, ``grey`` or
+    ``#rrggbb``; ``deinterlace`` is auto, off or bwdif; ``strict`` makes damage in the input an error;
     ``drop_unsupported`` leaves out what the container cannot hold.
 
     ``size`` is the output's exact one, as ``1920x1080``, or one side of it, as ``1920x`` or ``x1080``; with
@@ -98,6 +99,9 @@ class UpscaleOptions:
     ``graph`` says in place of all these what is done with the frames; then they stay at their defaults.  ``profile``
     is the name of the preset that fills what the graph leaves open: for options without a graph see
     :func:`rave_trio.profiles.with_profile`.  ``contract`` is what the run has to keep, or fail.
+
+    ``audit`` watches the run's copies, memory and counts, and makes a promise that does not hold an error once the
+    result is published.
 
     ``vram_limit`` bounds the device's memory, on the CPU that of the frames and the network, in bytes or as ``2GiB``;
     ``stall_timeout`` is how many seconds a native call may take before it is given up, None meaning 60, or more where
@@ -119,10 +123,12 @@ class UpscaleOptions:
     video_stream: int | None = attrs.field(default=None, validator=_not_negative)
     frame_rate: Fraction | None = attrs.field(default=None, converter=as_rate)
     pixel_format: str | None = None
+    dither: bool = False
     background: str | None = None
     deinterlace: str = attrs.field(default="auto", validator=_known_deinterlacing)
     strict: bool = False
     drop_unsupported: bool = False
+    audit: bool = False
     vram_limit: int | None = attrs.field(default=None, converter=as_bytes)
     stall_timeout: float | None = attrs.field(default=None, validator=_positive_number)
     size: Size | None = attrs.field(default=None, converter=_as_size)

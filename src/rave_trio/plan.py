@@ -17,6 +17,7 @@ import attrs
 from rave_trio import errors
 from rave_trio.choice import Choice, choose
 from rave_trio.color import HD_LINES, range_of
+from rave_trio.color.dither import MOST_BITS
 from rave_trio.contract import RunContract
 from rave_trio.costs import Costs, GpuCosts, HostCosts
 from rave_trio.devices import CpuDevice
@@ -31,6 +32,7 @@ from rave_trio.gpu.path import (
     gpu_obstacle,
     gpu_precision,
 )
+from rave_trio.gpu.transfers import PlannedCopy, planned_copies
 from rave_trio.graph import EncodeStage, StageGraph
 from rave_trio.inference.catalogue import catalogue
 from rave_trio.inference.device_backend import DTYPES
@@ -127,9 +129,23 @@ class EnginePlan:
         return Work(steps, self.surface, self.encoder.surface, self.precision, costs, stall_timeout)
 
     @property
+    def dither(self) -> bool:
+        """Whether samples are rounded by an ordered threshold, as asked for and where it can be seen."""
+        return bool(self.graph.encode.dither) and self.encoder.surface.pixel_format.bit_depth <= MOST_BITS
+
+    @property
     def depth(self) -> int:
         """Frames under way in the backend."""
         return self.fit.depth
+
+    @property
+    def copies(self) -> tuple[PlannedCopy, ...]:
+        """Those between host and GPU that belong to every frame; none where all of it is on one of them."""
+        if self.gpu is None:
+            return ()
+        by_nvenc = ENCODERS[self.encoder.encoder].software is not None
+        source, target = self.surface, self.encoder.surface
+        return planned_copies(source if self.decoder == "libav" else None, None if by_nvenc else target)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -142,6 +158,7 @@ class EnginePlan:
                 "width": surface.width,
                 "height": surface.height,
                 "pixel_format": surface.pixel_format.name,
+                "dither": self.dither,
                 "encoder": self.encoder.encoder,
                 "encoder_options": dict(self.encoder.options),
             },
@@ -161,6 +178,7 @@ class EnginePlan:
             "memory_bytes": self.fit.memory,
             "memory_limit": self.memory_limit,
             "flops_per_frame": self.fit.flops,
+            "expected_copies": [attrs.asdict(copy) for copy in self.copies],
             "notes": list(self.notes),
         }
 
@@ -168,6 +186,11 @@ class EnginePlan:
     def memory_limit(self) -> int | None:
         """What memory is bounded to, by whoever asked for it or by the contract."""
         return _memory_limit(self.options, self.contract)
+
+    @property
+    def audited(self) -> bool:
+        """Whether the run is watched, because that was asked for or because the contract lets it decide."""
+        return self.options.audit or bool(self.contract.fail_on_audit_warn)
 
     def _described_stages(self) -> list[dict[str, Any]]:
         geometries = iter(self.geometries)
@@ -217,7 +240,10 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
         *_label_notes(media, carriage, container),
     ]
     models = [step.model.metadata for step in steps if isinstance(step, Enhancing)]
-    notes += [*_color_notes(source, encoder.surface), *_hdr_notes(media, encoder, models)]
+    notes += [
+        *_color_notes(source, encoder.surface, dither=bool(graph.encode.dither)),
+        *_hdr_notes(media, encoder, models),
+    ]
     notes += [*choice.notes, *decoding.notes, *encoding.notes]
     costs = _costs(choice.host, choice.gpu, precision)
     work = Work(steps, decoding.surface, encoder.surface, precision, costs, options.stall_timeout)
@@ -457,10 +483,12 @@ def _label_notes(media: MediaInfo, carriage: tuple[Carriage, ...], container: Co
     return notes
 
 
-def _color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor) -> list[str]:
+def _color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor, *, dither: bool) -> list[str]:
     notes = []
     if source.pixel_format.name != target.pixel_format.name:
         notes.append(f"{source.pixel_format.name} becomes {target.pixel_format.name}")
+    if dither and (bits := target.pixel_format.bit_depth) > MOST_BITS:
+        notes.append(f"not dithered: {target.pixel_format.name} has {bits} bits, which show no steps")
     untagged = source.color.matrix == UNSPECIFIED and not source.pixel_format.is_rgb
     if untagged and source.height < HD_LINES <= target.height:
         notes.append("the input's colours are untagged: read as BT.601, written as BT.709, as players will assume")

@@ -45,14 +45,14 @@ PROFILES = {
         ProfilePreset("fast", "the least time: the encoder makes the least effort", {"effort": "fast"}),
         ProfilePreset(
             "quality",
-            "the best picture: exact arithmetic, and the encoder makes a high effort",
-            {"effort": "high", "precision": "fp32"},
+            "the best picture: exact arithmetic, no steps in slight slopes, and the encoder makes a high effort",
+            {"effort": "high", "precision": "fp32", "dither": True},
         ),
         ProfilePreset(
             "production_strict",
-            "unattended work: damage ends a run, and the same job gives the same frames",
-            {"strict": True},
-            {"deterministic_output": True},
+            "unattended work: damage or a warning of the audit fails a run, and a job gives the same frames again",
+            {"strict": True, "audit": True},
+            {"deterministic_output": True, "fail_on_audit_warn": True},
         ),
         ProfilePreset(
             "benchmark",

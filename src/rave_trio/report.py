@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -12,6 +12,9 @@ from rave_trio.memory import LedgerStats, PoolStats
 from rave_trio.pipeline import PipelineMetrics
 from rave_trio.plan import EnginePlan
 from rave_trio.promises import Witnessed
+
+if TYPE_CHECKING:
+    from rave_trio.audit.findings import AuditReport
 
 
 @attrs.frozen
@@ -26,12 +29,16 @@ class PipelineReport:
     metrics: PipelineMetrics
     ledger: LedgerStats
     pool: PoolStats
+    page_locked: LedgerStats
+    """The host's memory that a GPU copied to, beside ``ledger``, which on a GPU is the account of its own memory."""
     findings: Findings
     """What was found in the input only while reading it."""
     witnessed: Witnessed | None = None
     """What the contract had looked at, if anything."""
     notes: tuple[str, ...] = ()
     """The same in words, and what could not be published; the plan has notes of its own."""
+    audit: AuditReport | None = None
+    """What the audit says, where one was asked for."""
 
     @property
     def fps(self) -> float:
@@ -40,7 +47,7 @@ class PipelineReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
+        described = {
             "output": str(self.output),
             "frames": self.frames,
             "seconds": self.seconds,
@@ -50,7 +57,9 @@ class PipelineReport:
             "notes": list(self.notes),
             "metrics": self.metrics.as_dict(),
             "memory": attrs.asdict(self.ledger),
+            "page_locked": attrs.asdict(self.page_locked),
             "pool": {**attrs.asdict(self.pool), "hit_rate": self.pool.hit_rate},
             "contract": None if self.witnessed is None else self.witnessed.as_dict(),
             "plan": self.plan.as_dict(),
         }
+        return described if self.audit is None else {**described, "audit": self.audit.as_dict()}

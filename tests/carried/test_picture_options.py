@@ -239,3 +239,26 @@ def test_a_change_of_sample_aspect_ends_the_run_and_names_the_frame(clip, upscal
     source = joined(clip("a.ts", frames=10), clip("b.ts", frames=10, tags=wide), tmp_path / "in.ts")
     with pytest.raises(errors.DecodeError, match="aspect ratio changes from 1 to 4/3 at frame 10"):
         upscale(source)
+
+
+def planes_of(path):
+    with av.open(path) as result:
+        frames = [frame.to_ndarray().astype(int) for frame in result.decode(video=0)]
+    return np.stack(frames)
+
+
+def test_eight_bits_are_dithered_where_that_is_asked_for(clip, upscale, tmp_path):
+    plain = upscale(clip(frames=2), "plain.mkv", codec="ffv1", pixel_format="yuv420p")
+    dithered = upscale(clip(frames=2), "dithered.mkv", codec="ffv1", pixel_format="yuv420p", dither=True)
+    again = upscale(clip(frames=2), "again.mkv", codec="ffv1", pixel_format="yuv420p", dither=True)
+    assert (plain.plan.dither, dithered.plan.dither) == (False, True)
+    assert dithered.plan.as_dict()["output"]["dither"] is True
+    difference = planes_of(dithered.output) - planes_of(plain.output)
+    assert set(np.unique(difference)) == {-1, 0, 1}
+    assert (planes_of(again.output) == planes_of(dithered.output)).all()
+
+
+def test_more_than_eight_bits_are_not_dithered_and_the_plan_says_so(clip, upscale):
+    report = upscale(clip(frames=2), codec="ffv1", pixel_format="yuv420p10le", dither=True)
+    assert not report.plan.dither
+    assert "not dithered: yuv420p10le has 10 bits, which show no steps" in report.plan.notes

@@ -122,6 +122,19 @@ def test_the_users_own_file_and_a_named_file_are_read(rave, bunny, settled, monk
     assert crf(rave, bunny) == "24"
 
 
+def test_dither_is_a_flag_a_variable_or_an_entry_and_the_plan_shows_it(rave, bunny, settled, monkeypatch):
+    def planned(*flags):
+        return rave("plan", bunny, "out.mkv", "--json", *flags).json["plan"]["output"]["dither"]
+
+    assert planned() is False
+    assert planned("--dither") is True
+    assert "yuv420p, dithered" in rave("plan", bunny, "out.mkv", "--dither").stdout
+    (settled / "rave-trio.toml").write_text("[upscale]\ndither = true\n")
+    assert planned() is True
+    monkeypatch.setenv("RAVE_TRIO_DITHER", "false")
+    assert planned() is False
+
+
 @pytest.mark.parametrize("text", ["[upscale]\nqualty = 3\n", "[upscale\n", "[upscale]\ncrf = 'low'\n"])
 def test_a_wrong_configuration_is_a_usage_error_that_names_it(rave, bunny, settled, text):
     (settled / "rave-trio.toml").write_text(text)

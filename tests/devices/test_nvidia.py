@@ -13,7 +13,7 @@ import pytest
 
 from rave_trio.devices import nvidia
 from rave_trio.devices.nvidia import Gpu, probe_nvidia, video_engines
-from rave_trio.devices.nvml import NvmlUnavailable, memory_in_use
+from rave_trio.devices.nvml import NvmlUnavailable, memory_in_use, memory_of_this_process
 
 GIB = 1 << 30
 UUIDS = ["GPU-00000000-1111-2222-3333-444444444444", "GPU-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"]
@@ -40,6 +40,7 @@ class Board:
     opens: int = 0
     compute_mode: int = 0
     pids: tuple[int, ...] = ()
+    held: dict[int, int] = attrs.field(factory=dict)
     mig: int | None = None
     parts: tuple[Board, ...] = ()
 
@@ -104,7 +105,7 @@ class FakeNvml(types.ModuleType):
         return handle.compute_mode
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle):  # noqa: N802
-        return [types.SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in handle.pids]
+        return [types.SimpleNamespace(pid=pid, usedGpuMemory=handle.held.get(pid)) for pid in handle.pids]
 
     def nvmlDeviceGetMigMode(self, device):  # noqa: N802
         if device.mig is None:
@@ -266,6 +267,17 @@ def test_memory_in_use_is_found_by_a_uuid_in_cudas_writing(host):
     with pytest.raises(NvmlUnavailable, match="does not say"):
         memory_in_use("00000000-0000-0000-0000-000000000000")
     assert module.open == 0
+
+
+def test_the_memory_of_this_process_is_told_apart_from_that_of_others(host):
+    host(Board(pids=(1, os.getpid()), held={1: 9 * GIB, os.getpid(): 2 * GIB}))
+    assert memory_of_this_process(UUIDS[0]) == 2 * GIB
+
+
+@pytest.mark.parametrize("pids", [(), (1,), (os.getpid(),)], ids=["nobody", "another", "without a figure"])
+def test_where_nvml_does_not_know_this_process_it_says_nothing_of_it(host, pids):
+    host(Board(pids=pids, held={1: 9 * GIB}))
+    assert memory_of_this_process(UUIDS[0]) is None
 
 
 # CUDA's count

@@ -168,6 +168,10 @@ def test_the_real_clip_is_the_same(rig, bunny):
     assert len(compare(rig, bunny)) == 96
 
 
+def test_vp9_of_ten_bits_is_the_same_to_the_bit(rig, bunny):
+    assert len(compare(rig, bunny.with_name("vp9-10bit.webm"))) == 24
+
+
 def test_times_of_variable_rate_come_through_exactly(rig, clip):
     pts = [7, 40, 95, 96, 200, 333, 334, 700, 701, 900]
     options = {"bf": "2", "g": "5"}

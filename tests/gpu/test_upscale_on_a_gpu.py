@@ -79,6 +79,7 @@ async def test_frames_are_those_of_the_cpu_at_their_times(gpu_run, source, tmp_p
     expected = await rave_trio.upscale(source, tmp_path / "cpu.mkv", device="cpu", precision="fp32", codec="ffv1")
     assert report.frames == expected.frames == FRAMES
     assert report.plan.decoder == "nvdec"
+    assert report.page_locked.current == 0 < report.page_locked.peak
     compared = rave_trio.compare(source, report.output)
     assert compared.same, compared.differences
     for found, exact in zip(reading.frames(report.output), reading.frames(expected.output), strict=True):

@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 
 from rave_trio import errors
+from rave_trio.color import TensorToSurface
 from rave_trio.color.cuda import CudaSurfaceToTensor, CudaTensorToSurface, layout
 from rave_trio.color.cuda.planes import device_layout_of
 from rave_trio.color.cuda.specialisation import Tile
+from rave_trio.color.dither import CB, CR, SIDE, UNIT, thresholds
+from rave_trio.color.layout import layout_of
+from rave_trio.color.samples import colours_of
 from rave_trio.devices.arrays import DeviceArray, DevicePicture
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor, Tensor
 
@@ -169,6 +173,20 @@ def check_writing(machine, reference, surface, dtype, shift=0, tile=None) -> Non
         assert np.abs(plane - np.clip(exact, 0, 2**bits - 1)).max() < close
 
 
+def on_cpu(picture: np.ndarray, surface: SurfaceDescriptor) -> list[np.ndarray]:
+    """The components that the CPU's converter makes, dithered."""
+    frame = Frame(0, 0, 1, Fraction(1, 25), True, Tensor(picture.copy(), None))
+    native = TensorToSurface(surface, dither=True).convert(frame).surface.native
+    components = colours_of(native, layout_of(surface.pixel_format.name), surface)
+    return [samples.rows(0, samples.shape[0]).astype(int) for samples in components]
+
+
+def pattern(shape: tuple[int, int], moved: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """The thresholds of one component."""
+    rows, columns = np.indices(shape)
+    return thresholds()[(rows + moved[1]) % SIDE, (columns + moved[0]) % SIDE] / UNIT
+
+
 DTYPES = pytest.mark.parametrize("dtype", [np.float16, np.float32], ids=["fp16", "fp32"])
 
 
@@ -308,6 +326,33 @@ class DeviceColours:
             assert (cr == 128).all()
         again = converting.back(picture, surface, reference, dither=True)[0]
         assert (again == luma).all()
+
+    @pytest.mark.parametrize("name", ["nv12", "yuv422p", "yuv444p", "gray"])
+    @pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+    def test_dithered_codes_are_the_cpus_but_where_float32_cannot_tell(self, machine, reference, name, full):
+        surface = reference.descriptor(name, *WIDE, 1, full, "LEFT")
+        picture = np.random.default_rng(6).uniform(-0.1, 1.1, (3, WIDE[1], WIDE[0])).astype(np.float32)
+        found = Converting(machine).back(picture, surface, reference, dither=True)
+        plain = Converting(machine).back(picture, surface, reference)
+        moves = ((0, 0), CB, CR)[: len(found)]
+        for codes, undithered, cpu, exact, moved in zip(
+            found, plain, on_cpu(picture, surface), reference.to_codes(picture, surface), moves, strict=True
+        ):
+            limit = exact + pattern(exact.shape, moved)
+            unclear = np.abs(limit - np.rint(limit)) < 1e-3
+            expected = np.clip(np.floor(limit), 0, 255)
+            assert (codes == expected)[~unclear].all()
+            assert (cpu == expected)[~unclear].all()
+            assert unclear.mean() < 0.02
+            assert 0.1 < (codes != undithered).mean() < 0.5
+
+    def test_dithered_codes_are_the_cpus_to_the_last_where_float32_is_exact(self, machine, reference):
+        surface = reference.descriptor("gbrp", *WIDE)
+        picture = np.random.default_rng(7).integers(-100, 1124, (3, WIDE[1], WIDE[0])).astype(np.float32) / 1024
+        found = Converting(machine).back(picture, surface, reference, dither=True)
+        for codes, cpu, channel in zip(found, on_cpu(picture, surface), picture, strict=True):
+            assert (codes == cpu).all()
+            assert (codes == np.clip(np.floor(255 * channel + pattern(channel.shape)), 0, 255)).all()
 
     @pytest.mark.parametrize("tile", [Tile(4, 2), Tile(8, 2), Tile(16, 1)], ids=lambda t: f"{t.pixels}x{t.groups}")
     @DTYPES

@@ -9,7 +9,7 @@ import pytest
 
 from rave_trio import errors
 from rave_trio.devices.interface import Device, DeviceMemory, Event, LaunchError, Stream, use
-from rave_trio.devices.pool import device_pool
+from rave_trio.devices.pool import device_pool, pinned_pool
 from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.memory import Ledger
 from rave_trio.memory.pool import COARSE, SMALLEST
@@ -136,7 +136,32 @@ class DeviceContract:
         for memory in memories:
             memory.close()
 
+    def test_page_locked_memory_is_the_hosts_and_counted_apart(self, rig):
+        used, pinned = rig.device.used, rig.device.pinned
+        memory: DeviceMemory = rig.device.pin(1000)
+        assert (rig.device.used - used, rig.device.pinned - pinned, memory.nbytes) == (0, 1000, 1000)
+        array = memory.array((10, 25), np.float32)
+        assert isinstance(array, np.ndarray)
+        array[:] = 7
+        assert (memory.array((1000,), np.uint8).view(np.float32) == 7).all()
+        with pytest.raises(ValueError, match="fit"):
+            memory.array((1001,), np.uint8)
+        memory.close()
+        memory.close()
+        assert rig.device.pinned == pinned
+        with pytest.raises(ValueError, match="closed"):
+            memory.array((4,), np.float32)
+
     # The pool on it
+
+    def test_a_pool_of_page_locked_memory_takes_none_of_the_devices(self, rig):
+        ledger, used, pinned = Ledger(), rig.device.used, rig.device.pinned
+        pool = pinned_pool(rig.device, ledger, "downloads")
+        pool.lease(SMALLEST).close()
+        assert rig.device.pinned - pinned == ledger.stats().by_owner["downloads"] == SMALLEST
+        assert rig.device.used == used
+        pool.close()
+        assert rig.device.pinned - pinned == ledger.stats().current == 0
 
     def test_the_ledger_agrees_with_the_device_and_closing_the_pool_leaves_nothing(self, rig):
         ledger, before = Ledger(), rig.device.used

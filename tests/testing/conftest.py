@@ -15,7 +15,7 @@ from rave_trio.devices.pool import device_pool
 from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.memory import Ledger, Waiting
 from rave_trio.memory.pool import bucket_size
-from rave_trio.pipeline import PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
+from rave_trio.pipeline import Converter, Encoder, PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
 from rave_trio.testing import (
     CountingEncoder,
     Fault,
@@ -84,17 +84,24 @@ class Simulation:
 
     async def run(self, stop: Stop | None = None) -> PipelineMetrics | None:
         """How the run ends; None if it was cancelled."""
-        plan, larger = self.plan, (WIDTH * SCALE, HEIGHT * SCALE)
+        plan = self.plan
         with trio.fail_after(PATIENCE), self.scope:
             return await UpscalePipeline(CONFIG, self.waiting).run(
                 plan.around_decoder(self.decoder),
                 plan.around_converter(SyntheticToTensor(WIDTH, HEIGHT, self.pool)),
                 plan.around_backend(SimulatedBackend(self.device, self.pool, SCALE, DEPTH)),
-                plan.around_converter(SyntheticToSurface(*larger, self.pool), "inference"),
-                plan.around_encoder(self.encoder),
+                plan.around_converter(self.to_surface(), "inference"),
+                self.sink(),
                 stop=stop,
             )
         return None
+
+    def to_surface(self) -> Converter:
+        return SyntheticToSurface(WIDTH * SCALE, HEIGHT * SCALE, self.pool)
+
+    def sink(self) -> Encoder:
+        """Where frames go: the encoder, with its faults."""
+        return self.plan.around_encoder(self.encoder)
 
     async def settled(self) -> None:
         """Wait until a call is stalled and all stages wait for it, or have ended."""

@@ -121,6 +121,9 @@ class JobFlags:
     pixel_format: str | None = None
     """The output's pixel format, by FFmpeg's name; default the encoder's nearest to the input's."""
 
+    dither: Annotated[bool, Parameter(negative="")] = False
+    """Round to 8 bits by an ordered pattern, which keeps slight slopes of colour from showing steps."""
+
     background: str | None = None
     """Lay transparent pictures on black, white, grey or #rrggbb; without it they are refused."""
 

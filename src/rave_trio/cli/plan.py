@@ -58,7 +58,11 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
             "input",
             f"{plan.media.path}: {source.width}x{source.height} {source.pixel_format.name}, {plan.media.video.codec}",
         ),
-        ("output", f"{plan.options.output}: {target.width}x{target.height} {target.pixel_format.name}"),
+        (
+            "output",
+            f"{plan.options.output}: {target.width}x{target.height} {target.pixel_format.name}"
+            + (", dithered" if plan.dither else ""),
+        ),
         *_stages(plan),
         (
             "backend",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from rave_trio.cli.flags import Common, InputFile, JobFlags, Output, OutputFile
-from rave_trio.cli.render import say
+from rave_trio.cli.render import say, table
+from rave_trio.errors import AuditFailed
 from rave_trio.options import UpscaleOptions
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ def upscale(
     output: OutputFile,
     *,
     progress: Literal["auto", "bar", "jsonl", "off"] = "auto",
+    audit: Annotated[bool, Parameter(negative="")] = False,
     flags: JobFlags = DEFAULT_FLAGS,
     common: Common = DEFAULT_COMMON,
 ) -> Output:
@@ -42,14 +46,29 @@ def upscale(
         The file to make; .mkv, .mp4, .mov or .webm decides the container, out/%05d.png means numbered pictures.
     progress
         On stderr: a bar, JSON lines, or nothing; auto shows the bar on a terminal.
+    audit
+        Watch the run's copies between host and GPU, its memory and its counts.  If a promise does not hold, the exit
+        status is 53, and the result is published all the same.  On a GPU this needs cupti-python.
     """
+    import attrs
     import trio
 
     common.start_logging()
-    report = trio.run(_run, flags.options(input, output), progress)
+    options = attrs.evolve(flags.options(input, output), audit=audit)
+    try:
+        report = trio.run(_run, options, progress)
+    except AuditFailed as failed:
+        _tell_notes(failed.report)
+        if not common.json:
+            say(table(failed.report.audit.rows()))
+        raise
+    _tell_notes(report)
+    return Output({"report": report.as_dict()}, _summary(report))
+
+
+def _tell_notes(report: PipelineReport) -> None:
     for note in report.notes:
         say(f"rave-trio: note: {note}")
-    return Output({"report": report.as_dict()}, _summary(report))
 
 
 async def _run(options: UpscaleOptions, progress: str) -> PipelineReport:
@@ -84,7 +103,8 @@ async def _run(options: UpscaleOptions, progress: str) -> PipelineReport:
 
 def _summary(report: PipelineReport) -> str:
     surface = report.plan.encoder.surface
-    return (
+    told = (
         f"{report.output}: {report.frames} frames, {surface.width}x{surface.height} "
         f"{report.plan.encoder.encoder}, in {report.seconds:.1f} s ({report.fps:.2f} fps)"
     )
+    return told if report.audit is None else f"{told}\n{table(report.audit.rows())}"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 
 from rave_trio.color.layout import BYTES, Component, Layout, Packing
 from rave_trio.frames import SurfaceDescriptor
@@ -75,10 +76,22 @@ def alpha_of(frame: VideoFrame, layout: Layout, surface: SurfaceDescriptor) -> S
 
 def blank(target: SurfaceDescriptor) -> VideoFrame:
     """A frame of that size and format, with its colour tags; its contents are undefined."""
-    frame = VideoFrame(target.width, target.height, target.pixel_format.name)
+    return tagged(VideoFrame(target.width, target.height, target.pixel_format.name), target)
+
+
+def tagged(frame: VideoFrame, target: SurfaceDescriptor) -> VideoFrame:
+    """``frame`` with the colour tags of ``target``."""
     frame.colorspace, frame.color_range = target.color.matrix, target.color.range
     frame.color_primaries, frame.color_trc = target.color.primaries, target.color.transfer
     return frame
+
+
+def paint(target: VideoFrame, source: VideoFrame) -> None:
+    """Copy the picture of ``source``, of the same size and format and stored from its first row down, whatever lies
+    between its rows."""
+    for there, here in zip(target.planes, source.planes, strict=True):
+        common = min(there.line_size, here.line_size)  # a row of samples at least
+        _lines(there)[:, :common] = _lines(here)[:, :common]
 
 
 def clear(frame: VideoFrame) -> None:
@@ -106,3 +119,7 @@ def _words(
     pitch = source.line_size
     words: Array = np.ndarray((height, width), dtype, memoryview(source), offset, (abs(pitch), step))
     return words[::-1] if pitch < 0 else words  # a picture stored from its last row up
+
+
+def _lines(plane: VideoPlane) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)

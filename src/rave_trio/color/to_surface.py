@@ -10,6 +10,7 @@ from av.video.frame import VideoFrame
 
 from rave_trio import errors
 from rave_trio.color.chroma import Downsampler, grids_of
+from rave_trio.color.dither import CB, CR, Rounding
 from rave_trio.color.layout import Component, layout_of
 from rave_trio.color.levels import Levels, chroma_levels, levels_of, range_of
 from rave_trio.color.matrix import BLUE, GREEN, RED, holds_gbr, matrix_of
@@ -28,10 +29,14 @@ class TensorToSurface:
     [0, 1] stay outside the nominal range where there is room.  What is not a number counts as 0.  Alpha, where the
     format has it, is opaque.
 
+    With ``dither`` samples are rounded up or down by an ordered threshold in place of 1/2: see
+    :mod:`rave_trio.color.dither`.  So slopes that are too slight for the format keep their mean, and the same tensor
+    always gives the same surface; what is a code value already stays what it is.
+
     One caller at a time, from any thread; scratch memory is kept, a few times the size of a strip.
     """
 
-    def __init__(self, target: SurfaceDescriptor) -> None:
+    def __init__(self, target: SurfaceDescriptor, *, dither: bool = False) -> None:
         """Raises InputFormatUnsupported for a format that cannot be written."""
         layout = layout_of(target.pixel_format.name)
         if not layout.is_writable:
@@ -39,7 +44,7 @@ class TensorToSurface:
         self._target = target
         self._layout = layout
         self._lines = strip_lines(target.width, target.height)
-        self._colours = _writer(target, layout.colours, self._lines)
+        self._colours = _writer(target, layout.colours, self._lines, dither=dither)
 
     def convert(self, frame: Frame) -> Frame:
         """The same frame with a surface in place of its tensor, which is closed.
@@ -75,15 +80,16 @@ class _Writer(Protocol):
         """Write lines ``start`` to ``stop`` of the picture ``rgb``, 3 x height x width."""
 
 
-def _writer(target: SurfaceDescriptor, components: tuple[Component, ...], lines: int) -> _Writer:
+def _writer(target: SurfaceDescriptor, components: tuple[Component, ...], lines: int, *, dither: bool) -> _Writer:
     range = range_of(target.color, target.pixel_format)
+    rounding = Rounding(target.width, lines, dither=dither)
     if len(components) == 1:
-        return _GreyWriter(target, components[0], range, lines)
+        return _GreyWriter(target, components[0], range, lines, rounding)
     if target.pixel_format.is_rgb:
-        return _RgbWriter(components, range, (RED, GREEN, BLUE), target.width, lines)
+        return _RgbWriter(components, range, (RED, GREEN, BLUE), target.width, lines, rounding)
     if holds_gbr(target.color, target.pixel_format):
-        return _RgbWriter(components, range, (GREEN, BLUE, RED), target.width, lines)
-    return _YuvWriter(target, components, range, lines)
+        return _RgbWriter(components, range, (GREEN, BLUE, RED), target.width, lines, rounding)
+    return _YuvWriter(target, components, range, lines, rounding)
 
 
 class _RgbWriter:
@@ -96,8 +102,10 @@ class _RgbWriter:
         channels: tuple[int, int, int],
         width: int,
         lines: int,
+        rounding: Rounding,
     ) -> None:
         self._channels = channels
+        self._rounding = rounding
         self._components, self._levels = components, [levels_of(c, range) for c in components]
         self._scratch = np.empty((lines, width), np.float32)
 
@@ -109,7 +117,7 @@ class _RgbWriter:
             np.copyto(values, rgb[channel, start:stop])
             if not math.isfinite(values.max() - values.min()):
                 _make_finite(values)
-            _write(_code(values, levels), component, samples, start)
+            _write(_code(values, levels), component, samples, start, self._rounding)
 
 
 class _Luma:
@@ -131,19 +139,28 @@ class _Luma:
 
 
 class _GreyWriter:
-    def __init__(self, target: SurfaceDescriptor, component: Component, range: ColorRange, lines: int) -> None:
+    def __init__(
+        self, target: SurfaceDescriptor, component: Component, range: ColorRange, lines: int, rounding: Rounding
+    ) -> None:
+        self._rounding = rounding
         self._luma = _Luma(matrix_of(target.color, target.height).luma, target.width, lines)
         self._component, self._levels = component, levels_of(component, range)
 
     def strip(self, rgb: Floats, start: int, stop: int, colours: list[Samples]) -> None:
         luma, _ = self._luma.of(rgb[:, start:stop])
-        _write(_code(luma, self._levels), self._component, colours[0], start)
+        _write(_code(luma, self._levels), self._component, colours[0], start, self._rounding)
 
 
 class _YuvWriter:
     def __init__(
-        self, target: SurfaceDescriptor, components: tuple[Component, ...], range: ColorRange, lines: int
+        self,
+        target: SurfaceDescriptor,
+        components: tuple[Component, ...],
+        range: ColorRange,
+        lines: int,
+        rounding: Rounding,
     ) -> None:
+        self._rounding = rounding
         matrix = matrix_of(target.color, target.height)
         x, y = grids_of(target.color, target.pixel_format)
         self._factor = y.factor
@@ -161,10 +178,11 @@ class _YuvWriter:
         pictures = (*rgb, luma)
         pairs = [(pictures[difference.minuend], pictures[difference.subtrahend]) for difference in self._differences]
         planes = self._downsampler.strip(pairs, start - first, -(-(stop - start) // self._factor))
-        for codes, component, samples in zip(planes, self._components[1:], colours[1:], strict=True):
-            _write(codes, component, samples, start // self._factor)
+        chroma = zip(planes, self._components[1:], colours[1:], (CB, CR), strict=True)
+        for codes, component, samples, moved in chroma:
+            _write(codes, component, samples, start // self._factor, self._rounding, moved)
         luma = luma[start - first :][: stop - start]
-        _write(_code(luma, self._luma_levels), self._components[0], colours[0], start)
+        _write(_code(luma, self._luma_levels), self._components[0], colours[0], start, self._rounding)
 
 
 def _code(values: Floats, levels: Levels) -> Floats:
@@ -175,11 +193,18 @@ def _code(values: Floats, levels: Levels) -> Floats:
     return values
 
 
-def _write(codes: Floats, component: Component, samples: Samples, start: int) -> None:
+def _write(
+    codes: Floats,
+    component: Component,
+    samples: Samples,
+    start: int,
+    rounding: Rounding,
+    moved: tuple[int, int] = (0, 0),
+) -> None:
     """Round, clip and store code values, which are lost, from row ``start`` on."""
     if not component.is_float:
         highest = 2**component.bits - 1
-        np.add(codes, 0.5, out=codes)  # what follows the point is cut off when they are stored
+        rounding.add(codes, start, moved)  # what follows the point is cut off when they are stored
         if codes.min() < 0 or codes.max() > highest:
             np.clip(codes, 0, highest, out=codes)
     samples.write(start, codes)

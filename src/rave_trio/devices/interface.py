@@ -101,8 +101,19 @@ class Device(Protocol):
     def free(self) -> int:
         """What is left."""
 
+    @property
+    def pinned(self) -> int:
+        """What is page-locked now of the host's memory."""
+
     def allocate(self, nbytes: int) -> DeviceMemory:
         """Exactly ``nbytes`` of memory.  Raises MemoryError where there is not that much."""
+
+    def pin(self, nbytes: int) -> DeviceMemory:
+        """``nbytes`` of page-locked memory of the host, which copies reach without a detour; not in :attr:`used`.
+
+        Its arrays are numpy's: the host reads them after ``last_use`` has come, and writes to them no earlier.  Raises
+        MemoryError where there is not that much.  Slow.
+        """
 
     def stream(self) -> Stream:
         """A new stream."""

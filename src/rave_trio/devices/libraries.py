@@ -27,6 +27,7 @@ _DISTRIBUTIONS = {
     "PyNvVideoCodec": (("pynvvideocodec",), EXTRA),
     "nvrtc": (("nvidia-cuda-nvrtc",), "pip install nvidia-cuda-nvrtc"),
     "onnxruntime-gpu": (("onnxruntime-gpu",), "pip install onnxruntime-gpu"),
+    "cupti-python": (("cupti-python",), "pip install cupti-python"),
     "tensorrt": (("tensorrt-cu13", "tensorrt"), "pip install tensorrt-cu13"),
     "tensorrt_rtx": (("tensorrt-rtx-cu13", "tensorrt-rtx"), "pip install tensorrt-rtx-cu13"),
 }

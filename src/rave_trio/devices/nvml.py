@@ -10,6 +10,7 @@ Threads: any; each call opens the library and closes it again.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -72,13 +73,32 @@ def memory_in_use(uuid: str) -> int:
     Raises NvmlUnavailable where NVML cannot tell.
     """
     with nvml() as module:
-        digits = bare(uuid)
-        canonical = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-        for prefix in ("GPU-", "MIG-"):
-            handle = asked(module, module.nvmlDeviceGetHandleByUUID, prefix + canonical)
-            if handle is not None and (memory := asked(module, module.nvmlDeviceGetMemoryInfo, handle)) is not None:
+        for handle in _handles(module, uuid):
+            if (memory := asked(module, module.nvmlDeviceGetMemoryInfo, handle)) is not None:
                 return int(memory.used)
     raise NvmlUnavailable(f"NVML does not say how much memory of {uuid} is in use")
+
+
+def memory_of_this_process(uuid: str) -> int | None:
+    """Bytes that this process holds of the memory of the GPU with this UUID, its context included.
+
+    None where NVML does not list it: before it has a context, or in a container, whose numbers of processes are not the
+    host's.  Raises NvmlUnavailable where there is nothing to ask.
+    """
+    with nvml() as module:
+        for handle in _handles(module, uuid):
+            for process in asked(module, module.nvmlDeviceGetComputeRunningProcesses, handle) or ():
+                if process.pid == os.getpid() and process.usedGpuMemory is not None:
+                    return int(process.usedGpuMemory)
+    return None
+
+
+def _handles(module: Any, uuid: str) -> Iterator[Any]:
+    digits = bare(uuid)
+    canonical = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    for prefix in ("GPU-", "MIG-"):
+        if (handle := asked(module, module.nvmlDeviceGetHandleByUUID, prefix + canonical)) is not None:
+            yield handle
 
 
 def _why(module: Any, error: Exception) -> str:

@@ -40,9 +40,22 @@ def device_pool(device: Device, ledger: Ledger, waiting: Waiting | None = None, 
     return DevicePool(ledger, device.allocate, free_when_done, owner=owner, waiting=waiting)
 
 
+def pinned_pool(device: Device, ledger: Ledger, owner: str) -> DevicePool:
+    """A pool of page-locked memory of the host for copies from and to ``device``; otherwise as :func:`device_pool`.
+
+    ``ledger`` is the host's, not the device's.
+    """
+    return DevicePool(ledger, device.pin, free_when_done, owner=owner)
+
+
 def free_when_done(memory: DeviceMemory) -> None:
     """Close ``memory`` once the work that was last launched with it is done, or has failed."""
+    settle(memory)
+    memory.close()
+
+
+def settle(memory: DeviceMemory) -> None:
+    """Wait until the work that was last launched with it is done, or has failed."""
     if memory.last_use is not None:
         with contextlib.suppress(LaunchError):
             memory.last_use.wait()
-    memory.close()

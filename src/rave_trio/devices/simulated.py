@@ -31,9 +31,10 @@ POISON = 0xFF
 class SimulatedMemory:
     """A piece of a simulated device's memory, which is the host's.  Any thread may use it, one at a time."""
 
-    def __init__(self, device: SimulatedDevice, nbytes: int) -> None:
-        """Only a device makes memory: see :meth:`SimulatedDevice.allocate`."""
+    def __init__(self, device: SimulatedDevice, nbytes: int, *, pinned: bool = False) -> None:
+        """Only a device makes memory: see :meth:`SimulatedDevice.allocate` and :meth:`SimulatedDevice.pin`."""
         self.nbytes = nbytes
+        self._pinned = pinned
         self.last_use: Event | None = None
         self._device = device
         self._bytes: npt.NDArray[np.uint8] | None = np.empty(nbytes, np.uint8)
@@ -63,7 +64,7 @@ class SimulatedMemory:
         held, self._bytes = self._bytes, None
         if held is not None:
             held.fill(POISON)
-            self._device._free_memory(self.nbytes)
+            self._device._free_memory(self.nbytes, pinned=self._pinned)
 
 
 class Stall:
@@ -187,7 +188,7 @@ class SimulatedDevice:
         self._random = random.Random(seed)
         self._changed = threading.Condition()
         self._streams: list[SimulatedStream] = []
-        self._used = self._peak = 0
+        self._used = self._peak = self._pinned = 0
         self._now = 0.0
         self._paused = 0
         self._closed = False
@@ -218,6 +219,12 @@ class SimulatedDevice:
             return self.capacity - self._used
 
     @property
+    def pinned(self) -> int:
+        """Bytes of the host's memory that are page-locked now."""
+        with self._changed:
+            return self._pinned
+
+    @property
     def now(self) -> float:
         """The latest moment that anybody has waited for, in seconds of the device's clock."""
         with self._changed:
@@ -239,6 +246,16 @@ class SimulatedDevice:
         except BaseException:
             self._free_memory(nbytes)
             raise
+
+    def pin(self, nbytes: int) -> SimulatedMemory:
+        """``nbytes`` of page-locked memory.  Raises MemoryError as planted, in one count with the device's own."""
+        with self._changed:
+            self._allocations += 1
+            planted = self._scarce.pop(self._allocations, None)
+            if planted is not None:
+                raise planted
+            self._pinned += nbytes
+        return SimulatedMemory(self, nbytes, pinned=True)
 
     def stream(self) -> SimulatedStream:
         """A new stream."""
@@ -308,9 +325,12 @@ class SimulatedDevice:
             stream._tasks.append(_Task(self._now, **what))
             self._changed.notify_all()
 
-    def _free_memory(self, nbytes: int) -> None:
+    def _free_memory(self, nbytes: int, *, pinned: bool = False) -> None:
         with self._changed:
-            self._used -= nbytes
+            if pinned:
+                self._pinned -= nbytes
+            else:
+                self._used -= nbytes
 
     def _work(self) -> None:
         """The device's thread: the next task of some stream, until closed."""

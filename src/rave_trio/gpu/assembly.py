@@ -17,7 +17,7 @@ from rave_trio.devices.cuda import CudaDevice
 from rave_trio.devices.interface import use
 from rave_trio.devices.launcher import CudaLauncher
 from rave_trio.devices.nvidia import Gpu, VideoEngines
-from rave_trio.devices.pool import device_pool
+from rave_trio.devices.pool import device_pool, pinned_pool
 from rave_trio.frames import Frame, Surface, Tensor
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, arena_bytes
@@ -29,7 +29,7 @@ from rave_trio.media.nvdec import NvdecDecoder
 from rave_trio.media.nvenc import NvencPartEncoder
 from rave_trio.media.parts import PartsFolder, PartWriter
 from rave_trio.media.upload import Uploading
-from rave_trio.memory import Ledger, PoolStats, Waiting
+from rave_trio.memory import Ledger, LedgerStats, PoolStats, Waiting
 from rave_trio.pipeline import Converter
 from rave_trio.plan import EnginePlan
 from rave_trio.resizing.device import DeviceResizer
@@ -53,6 +53,8 @@ class GpuAssembly:
         self.device = CudaDevice(gpu.cuda_ordinal)
         self._pool = device_pool(self.device, ledger, waiting)
         self._scratch = device_pool(self.device, ledger, waiting, owner="engine scratch")
+        self._page_locked = Ledger()  # the host's memory: the limit is about the GPU's
+        self._downloads = pinned_pool(self.device, self._page_locked, owner="downloads")
 
     def decoder(self) -> VideoDecoder:
         if self._plan.decoder == "libav":
@@ -126,7 +128,9 @@ class GpuAssembly:
     def to_surface(self) -> Converter:
         surface, stream = self._plan.encoder.surface, self.device.stream()
         alignment = DENSE if self._by_nvenc else ROW_ALIGNMENT
-        return CudaTensorToSurface(surface, self._pool, stream, dtype=self._dtype, alignment=alignment)
+        return CudaTensorToSurface(
+            surface, self._pool, stream, dtype=self._dtype, dither=self._plan.dither, alignment=alignment
+        )
 
     @property
     def _by_nvenc(self) -> bool:
@@ -137,7 +141,8 @@ class GpuAssembly:
             codec, engines = ENCODERS[self._plan.encoder.encoder].codec, self._gpu.video or VideoEngines()
             b_frames = next((each.max_b_frames or 0 for each in engines.encoders if each.codec == codec), 0)
             return NvencPartEncoder(parts.part_path(0), self._plan.encoder, self.device, b_frames=b_frames)
-        return DownloadingEncoder(software_encoder(self._plan, parts), self.device)
+        wrap = not ENCODERS[self._plan.encoder.encoder].frame_threads
+        return DownloadingEncoder(software_encoder(self._plan, parts), self.device, self._downloads, wrap=wrap)
 
     def hash_of(self, surface: Surface) -> str:
         return device_surface_hash(surface, self.device.stream(), copy_to_host)
@@ -145,12 +150,16 @@ class GpuAssembly:
     def pool_stats(self) -> PoolStats:
         return self._pool.stats()
 
+    def page_locked(self) -> LedgerStats:
+        return self._page_locked.stats()
+
     def close(self) -> None:
         """Free the pool's memory and let go of the device.  Idempotent."""
         if self._upload is not None:
             self._upload.close()
         self._pool.close()
         self._scratch.close()
+        self._downloads.close()
         self.device.close()
 
 

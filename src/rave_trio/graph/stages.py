@@ -77,6 +77,9 @@ class EncodeStage:
     preset: str | None = setting(Text(), "the encoder's own name of an effort; else that of the effort")
     effort: str | None = setting(OneOf(EFFORTS), "fast, normal or high, whatever the encoder; else normal")
     pixel_format: str | None = setting(Text(), "by FFmpeg's name; else the encoder's nearest to the input's")
+    dither: bool | None = setting(
+        Switch(), "whether 8-bit samples are rounded by an ordered threshold; else to nearest"
+    )
 
 
 StageConfig = DecodeStage | DeinterlaceStage | EnhanceStage | ResizeStage | EncodeStage

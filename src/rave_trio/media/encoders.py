@@ -56,6 +56,8 @@ class EncoderSpec:
     sitings: frozenset[ChromaLocation] = frozenset(ChromaLocation)
     software: str | None = None
     formats: tuple[str, ...] = ()
+    frame_threads: bool = False
+    """Whether libav encodes several pictures at once, on threads that hold them and let go of them."""
     efforts: tuple[str, str] = ("veryfast", "slow")
 
 
@@ -73,7 +75,7 @@ ENCODERS = {
             "libsvtav1", "av1", 22, 63, tuple(str(n) for n in range(14)), "6", sitings=AV1_SITINGS, efforts=("10", "4")
         ),
         EncoderSpec("ffv1", "ffv1", fixed=(("level", "3"), ("slicecrc", "1"))),
-        EncoderSpec("png", "png", sitings=frozenset()),
+        EncoderSpec("png", "png", sitings=frozenset(), frame_threads=True),
         EncoderSpec(
             "h264_nvenc",
             "h264",

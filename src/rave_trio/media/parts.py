@@ -22,6 +22,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
+from rave_trio.color.samples import paint
 from rave_trio.errors import EncodeError, MuxError, OutputNotWritable
 from rave_trio.frames import Frame
 from rave_trio.media._libav import writing
@@ -225,8 +226,11 @@ class PartEncoder:
 
     def _encode(self, native: VideoFrame | None) -> None:
         assert self._stream is not None
-        with writing(self.path, EncodeError):
-            packets = self._stream.encode(native)
+        try:
+            with writing(self.path, EncodeError):
+                packets = self._stream.encode(native)
+        finally:
+            del native  # an error's traceback would keep its memory
         for packet in packets:
             self._file.write(packet)
 
@@ -246,7 +250,6 @@ def _with_captions(frame: Frame) -> VideoFrame:
         interpolation=Interpolation.POINT,
         threads=1,
     )
-    for target, source in zip(carrier.planes, native.planes, strict=True):
-        memoryview(target)[:] = memoryview(source)  # both are PyAV's own, so their pitches are the same
+    paint(carrier, native)
     carrier.pict_type = PictureType.NONE
     return carrier

@@ -13,8 +13,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from rave_trio.errors import FrameCountMismatch, OutOfMemory, RaveError, StageCrashed, Stalled
+from rave_trio.errors import FrameCountMismatch, Stalled, located
 from rave_trio.frames import Frame
 from rave_trio.memory import Interrupted, Waiting
 from rave_trio.pipeline.channels import FrameChannel
@@ -59,21 +59,9 @@ class _Stage:
         self._watch = watch
         self._stall_timeout = stall_timeout
 
-    @contextmanager
-    def located(self) -> Iterator[None]:
+    def located(self) -> AbstractContextManager[None]:
         """Give an error inside its stage and frame; one that nobody planned for becomes a StageCrashed."""
-        try:
-            yield
-        except RaveError as error:
-            error.at(self.name, self.frame)
-            raise
-        except MemoryError as error:
-            place = "" if self.frame is None else f" on frame {self.frame}"
-            raise OutOfMemory(f"{self.name} found no memory{place}", stage=self.name, frame=self.frame) from error
-        except Exception as error:
-            place = "" if self.frame is None else f" on frame {self.frame}"
-            what = f"{self.name} crashed{place}: {type(error).__name__}: {error}"
-            raise StageCrashed(what, stage=self.name, frame=self.frame) from error
+        return located(self.name, lambda: self.frame)
 
     async def work(self, call: Callable[[], T]) -> T:
         """Run a blocking call on a worker thread, timed.

@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
+from rave_trio.devices.pool import settle
 from rave_trio.errors import DecodeError, EncodeError
 from rave_trio.frames import Closable, Frame, PixelFormat, Surface, SurfaceDescriptor, Tensor
 from rave_trio.memory.pool import bucket_size
@@ -27,6 +28,9 @@ COLOURS = 251
 
 class ArrayLease(Protocol):
     """A loan of memory that can be seen as an array."""
+
+    @property
+    def memory(self) -> Any: ...
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]: ...
 
@@ -87,7 +91,7 @@ class SyntheticToTensor:
                 f"the picture changes to {size.width}x{size.height}; it began as {self._width}x{self._height}"
             )
         shape = (3, self._height, self._width)
-        lease = self._pool.lease(4 * math.prod(shape))
+        lease = _lease(self._pool, 4 * math.prod(shape))
         array = lease.array(shape, np.float32)
         np.divide(frame.surface.native, np.float32(255), out=array)
         return frame.become(Tensor(array, lease))
@@ -160,7 +164,15 @@ def most_memory(width: int, height: int, scale: int, depth: int, config: Pipelin
     )
 
 
+def _lease(pool: Lender, nbytes: int) -> ArrayLease:
+    """Memory for the host to write to: work of a device that was launched with it before is done."""
+    lease = pool.lease(nbytes)
+    if not isinstance(lease.memory, np.ndarray):
+        settle(lease.memory)
+    return lease
+
+
 def _surface(pool: Lender, width: int, height: int) -> LeasedSurface:
-    lease = pool.lease(3 * width * height)
+    lease = _lease(pool, 3 * width * height)
     samples = lease.array((3, height, width), np.uint8)
     return LeasedSurface(SurfaceDescriptor(width, height, PLANAR_RGB), samples, lease)

@@ -1,4 +1,4 @@
-"""Pictures in the host's memory whose planes are copied to and from a device's."""
+"""Pictures in the host's memory whose planes are copied to and from a device's, as libav's frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 
 from rave_trio.color.cuda.planes import SurfaceLayout
+from rave_trio.color.samples import blank, tagged
 from rave_trio.frames import SurfaceDescriptor
+
+PAIRED = ("nv12", "p010le", "p016le")
+"""Formats with interleaved chroma that PyAV wraps."""
 
 
 def host_planes(native: VideoFrame, descriptor: SurfaceDescriptor, layout: SurfaceLayout) -> list[npt.NDArray[Any]]:
@@ -31,3 +35,37 @@ def host_planes(native: VideoFrame, descriptor: SurfaceDescriptor, layout: Surfa
         )
         planes.append(rows[::-1].copy() if pitch < 0 else rows)
     return planes
+
+
+def placed_planes(raw: npt.NDArray[np.uint8], layout: SurfaceLayout) -> list[npt.NDArray[Any]]:
+    """The planes of ``layout`` in ``raw``, as rows x samples: views."""
+    return [
+        np.ndarray((plane.rows, plane.samples), plane.dtype, raw, plane.offset, (plane.pitch, plane.dtype.itemsize))
+        for plane in layout.planes
+    ]
+
+
+def can_be_wrapped(descriptor: SurfaceDescriptor, planes: int) -> bool:
+    """Whether PyAV makes frames of so many planes in memory of ours: an odd size with subsampled chroma it refuses."""
+    pixel_format, odd_width, odd_height = descriptor.pixel_format, descriptor.width % 2, descriptor.height % 2
+    if planes == 2 and pixel_format.name not in PAIRED:
+        return False
+    return not ((pixel_format.chroma_shift_x and odd_width) or (pixel_format.chroma_shift_y and odd_height))
+
+
+def wrapped(planes: list[npt.NDArray[Any]], descriptor: SurfaceDescriptor) -> VideoFrame:
+    """A libav frame of ``planes``, rows x samples in its format's order, with the descriptor's colour tags.
+
+    Its memory is that of the arrays.  Libav's references keep them, and let go of them on whatever thread holds the
+    last one, which waits for the GIL.  Raises ValueError or NotImplementedError for what cannot be wrapped.
+    """
+    name, width, height = descriptor.pixel_format.name, descriptor.width, descriptor.height
+    return tagged(VideoFrame.from_dlpack(planes, format=name, width=width, height=height), descriptor)
+
+
+def copied(planes: list[npt.NDArray[Any]], descriptor: SurfaceDescriptor, layout: SurfaceLayout) -> VideoFrame:
+    """The same in memory of libav's own."""
+    frame = blank(descriptor)
+    for source, target in zip(planes, host_planes(frame, descriptor, layout), strict=True):
+        np.copyto(target, source)
+    return frame

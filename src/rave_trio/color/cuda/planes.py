@@ -38,6 +38,12 @@ class SurfaceLayout:
     planes: tuple[PlaneLayout, ...]
     nbytes: int
 
+    @property
+    def extent(self) -> int:
+        """Bytes from the first sample of all to the last."""
+        ends = (p.offset + (p.rows - 1) * p.pitch + p.samples * p.dtype.itemsize for p in self.planes)
+        return max(ends) - min(plane.offset for plane in self.planes)
+
     def picture(self, memory: DeviceMemory) -> DevicePicture:
         """The planes in ``memory``, from its first byte on.  Raises ValueError where they do not fit."""
         return DevicePicture(

@@ -1,6 +1,6 @@
 """The CUDA source of a conversion: what its kernel must know stands in constants before the text that all share.
 
-The coefficients come from where the CPU's do (matrix, levels, chroma), so there is one definition of each.
+The coefficients come from where the CPU's do (matrix, levels, chroma, dither), so there is one definition of each.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from rave_trio import errors
 from rave_trio.color.chroma import Grid, Kernel, decimation, grids_of, interpolation
 from rave_trio.color.cuda.planes import device_layout_of
+from rave_trio.color.dither import SIDE, UNIT, thresholds
 from rave_trio.color.layout import Component
 from rave_trio.color.levels import chroma_levels, levels_of, range_of
 from rave_trio.color.matrix import holds_gbr, matrix_of
@@ -91,6 +92,9 @@ def writing(target: SurfaceDescriptor, dtype: Any, *, dither: bool = False, tile
     common = [
         *_common("to_surface", components[0], dtype, tile),
         f"constexpr bool DITHER = {str(dither).lower()};",
+        _int("THRESHOLDS_SIDE", SIDE),
+        _int("THRESHOLDS_UNIT", UNIT),
+        _table("int", "THRESHOLDS", [SIDE, SIDE], thresholds().reshape(-1).tolist()),
         _float("HIGHEST", 2 ** components[0].bits - 1),
         _float("RED_WEIGHT", luma[0]),
         _float("BLUE_WEIGHT", luma[2]),

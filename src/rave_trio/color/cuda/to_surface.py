@@ -23,10 +23,7 @@ class CudaTensorToSurface:
     float32 (ITU-T H.273): every sample is rounded once, to the nearest code value, halves up, and clipped to what the
     format can hold; what is not a number counts as 0.
 
-    With ``dither`` samples are rounded up or down by an ordered threshold in place of 1/2: Bayer's 8 x 8 matrix by the
-    sample's place in its plane, one column further for Cb and one line further for Cr.  So slopes that are too slight
-    for the format keep their mean, and the same tensor always gives the same surface; what is a code value already
-    stays what it is.
+    With ``dither`` samples are rounded up or down by an ordered threshold in place of 1/2, as there.
 
     Streams and threads: as :class:`~rave_trio.color.cuda.CudaSurfaceToTensor`.
     """

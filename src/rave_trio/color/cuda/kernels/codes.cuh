@@ -1,11 +1,8 @@
 // From numbers to code values: rounded to nearest (or by an ordered threshold), clipped to what the format holds.
 
-// Bayer's 8 x 8 matrix as thresholds in (0, 1), the mean of which is 1/2: the bits of x ^ y and of y, reversed and
-// interleaved.
+// Ordered dither: in (0, 1), by the sample's place.
 __device__ inline float threshold(int x, int y) {
-    const int a = x ^ y;
-    const int rank = (a & 1) << 5 | (y & 1) << 4 | (a & 2) << 2 | (y & 2) << 1 | (a & 4) >> 1 | (y & 4) >> 2;
-    return (float)(2 * rank + 1) * (1.0f / 128);
+    return (float)THRESHOLDS[y & (THRESHOLDS_SIDE - 1)][x & (THRESHOLDS_SIDE - 1)] * (1.0f / THRESHOLDS_UNIT);
 }
 
 // `value` is scaled and moved by `offset`; x and y are where the sample lies among those of its plane.
