@@ -177,3 +177,17 @@ def test_the_command_takes_contracts_and_exits_with_a_status_of_their_own(rave, 
     assert done.json["error"]["kind"] == "contract_broken"
     plan = rave("plan", clip(frames=2), tmp_path / "out.mkv", "-m", nearest_x2, "--contract", file, "--json").json
     assert plan["plan"]["contract"] == clauses
+
+
+def test_a_warning_of_the_audit_fails_the_run_where_the_contract_says_so(run, monkeypatch):
+    from rave_trio.audit.findings import AuditFinding, Level
+    from rave_trio.audit.run import RunAudit
+
+    strict = RunContract(fail_on_audit_warn=True)
+    report = run(strict)
+    assert report.audit is not None
+    assert report.frames == 6
+    monkeypatch.setattr(RunAudit, "_judge_ledger", lambda _: AuditFinding(Level.WARN, "ledger", "planted"))
+    with pytest.raises(errors.ContractBroken, match=r"fail_on_audit_warn was broken: ledger: planted; .*is complete"):
+        run(strict)
+    assert run(RunContract(), audit=True).frames == 6

@@ -96,7 +96,7 @@ def test_a_profile_fills_what_a_graph_leaves_open(rave, clip, tmp_path):
     assert graph_of(options).stages == (
         DecodeStage(),
         EnhanceStage(precision="bf16"),
-        EncodeStage(crf=30, effort="high"),
+        EncodeStage(crf=30, effort="high", dither=True),
     )
     (tmp_path / "g.json").write_text(json.dumps(graph.as_dict()))
     plan = rave("plan", clip(frames=1), "out.mkv", "--graph", "g.json", "--profile", "fast", "--json").json["plan"]
@@ -117,8 +117,8 @@ def test_the_library_takes_profiles_too_and_what_is_given_goes_before(clip):
 def test_production_strict_ends_at_damage_and_binds_the_output(clip):
     options = UpscaleOptions(**with_profile({"input": "a.mkv", "output": "b.mkv", "profile": "production_strict"}))
     assert graph_of(options).decode.strict is True
-    assert contract_of(options) == rave_trio.RunContract(deterministic_output=True)
-    loose = rave_trio.RunContract(deterministic_output=False)
+    assert contract_of(options) == rave_trio.RunContract(deterministic_output=True, fail_on_audit_warn=True)
+    loose = rave_trio.RunContract(deterministic_output=False, fail_on_audit_warn=False)
     assert contract_of(UpscaleOptions("a", "b", profile="production_strict", contract=loose)) == loose
 
 

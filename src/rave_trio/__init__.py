@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         StageConfig,
         StageGraph,
     )
+    from rave_trio.inference_pipeline import InferencePipeline
     from rave_trio.job import Progress, run_graph, upscale, upscale_sync
     from rave_trio.media.compare import Comparison, compare
     from rave_trio.options import UpscaleOptions
@@ -47,6 +48,7 @@ _HOMES = {
     "EncodeStage": "graph",
     "EnginePlan": "plan",
     "EnhanceStage": "graph",
+    "InferencePipeline": "inference_pipeline",
     "PipelineConfig": "pipeline",
     "PipelineMetrics": "pipeline",
     "PipelineReport": "report",
@@ -77,6 +79,7 @@ __all__ = [
     "EncodeStage",
     "EnginePlan",
     "EnhanceStage",
+    "InferencePipeline",
     "PipelineConfig",
     "PipelineMetrics",
     "PipelineReport",

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from rave_trio.color import SurfaceToTensor, TensorToSurface
 from rave_trio.color.hashes import surface_hash
-from rave_trio.fit import Geometries, retreats
+from rave_trio.contract import RunContract
+from rave_trio.fit import Fit, Geometries, Work, retreats
 from rave_trio.frames import Closable, Surface, SurfaceDescriptor, Tensor
 from rave_trio.inference.chain import ChainedBackend
 from rave_trio.inference.model import Geometry
@@ -28,8 +29,27 @@ from rave_trio.resizing.host import HostResizer
 from rave_trio.steps import Enhancing, Resizing, Step
 
 
-class Assembly(Closable, Protocol):
-    """Makes the parts of one run; they are to be closed before it is.  Blocking calls, any thread."""
+class Workshop(Closable, Protocol):
+    """Makes what computes; that is to be closed before it is.  Blocking calls, any thread."""
+
+    def network(self, step: Enhancing, geometry: Geometry, streams: int) -> Backend:
+        """A bare backend of that size for one model."""
+
+    def resizer(self, step: Resizing) -> Backend:
+        """What brings tensors to an exact size."""
+
+    def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:
+        """C x H x W samples where the network finds them, in its dtype."""
+
+    def samples(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        """A tensor's samples on the host, as an array of their own.  Waits for them."""
+
+    def pool_stats(self) -> PoolStats:
+        """What the pool has done so far."""
+
+
+class Assembly(Workshop, Protocol):
+    """Makes all parts of one run."""
 
     def decoder(self) -> VideoDecoder:
         """The input's frames."""
@@ -46,20 +66,8 @@ class Assembly(Closable, Protocol):
     def encoder(self, parts: PartsFolder) -> PartWriter:
         """Into a part in ``parts``."""
 
-    def network(self, step: Enhancing, geometry: Geometry, streams: int) -> Backend:
-        """A bare backend of that size for one model."""
-
-    def resizer(self, step: Resizing) -> Backend:
-        """What brings tensors to an exact size."""
-
-    def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:
-        """C x H x W samples where the network finds them, in its dtype."""
-
     def hash_of(self, surface: Surface) -> str:
         """SHA-256 of an output surface's samples; see :mod:`rave_trio.color.hashes`.  Waits for them."""
-
-    def pool_stats(self) -> PoolStats:
-        """What the pool has done so far."""
 
     def page_locked(self) -> LedgerStats:
         """The host's memory that a GPU copies to, of which the ledger with the limit knows nothing."""
@@ -74,28 +82,34 @@ def assemble(plan: EnginePlan, steps: tuple[Step, ...], ledger: Ledger, waiting:
     return GpuAssembly(plan, plan.gpu, steps, ledger, waiting)
 
 
-class HostAssembly:
-    """Everything on the CPU: libav, numpy and OpenVINO."""
+class Computing(Protocol):
+    """Of a plan, what the parts that compute are made by."""
 
-    def __init__(self, plan: EnginePlan, steps: tuple[Step, ...], ledger: Ledger, waiting: Waiting) -> None:
-        self._plan = plan
-        self._steps = steps
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    @property
+    def contract(self) -> RunContract: ...
+
+
+class HostWorkshop:
+    """What computes on the CPU: OpenVINO and numpy, on tensors in the pool's memory."""
+
+    def __init__(self, how: Computing, ledger: Ledger, waiting: Waiting) -> None:
+        self._how = how
         self._pool = HostPool(ledger, waiting=waiting)
-
-    def decoder(self) -> LibavDecoder:
-        return software_decoder(self._plan)
-
-    def to_tensor(self) -> Converter:
-        return SurfaceToTensor(self._plan.surface, self._pool, self._plan.background)
-
-    def backend(self) -> RetreatingBackend:
-        return retreating(self._plan, self._steps, self)
 
     def network(self, step: Enhancing, geometry: Geometry, streams: int) -> OpenVinoBackend:
         """A backend of that size."""
-        plan = self._plan
+        how = self._how
         return OpenVinoBackend(
-            step.model, geometry, precision=plan.precision, streams=streams, threads=plan.threads, pool=self._pool
+            step.model, geometry, precision=how.precision, streams=streams, threads=how.threads, pool=self._pool
         )
 
     def resizer(self, step: Resizing) -> HostResizer:
@@ -104,6 +118,35 @@ class HostAssembly:
 
     def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:
         return Tensor(samples, None)
+
+    def samples(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        array: npt.NDArray[np.float32] = tensor.array
+        return array.copy()
+
+    def pool_stats(self) -> PoolStats:
+        return self._pool.stats()
+
+    def close(self) -> None:
+        """Free the pool's memory.  Idempotent."""
+        self._pool.close()
+
+
+class HostAssembly(HostWorkshop):
+    """Everything on the CPU: libav, numpy and OpenVINO."""
+
+    def __init__(self, plan: EnginePlan, steps: tuple[Step, ...], ledger: Ledger, waiting: Waiting) -> None:
+        super().__init__(plan, ledger, waiting)
+        self._plan = plan
+        self._steps = steps
+
+    def decoder(self) -> LibavDecoder:
+        return software_decoder(self._plan)
+
+    def to_tensor(self) -> Converter:
+        return SurfaceToTensor(self._plan.surface, self._pool, self._plan.background)
+
+    def backend(self) -> RetreatingBackend:
+        return retreating(self._plan.work(self._steps), self._plan.fit, self)
 
     def to_surface(self) -> Converter:
         return TensorToSurface(self._plan.encoder.surface, dither=self._plan.dither)
@@ -114,37 +157,21 @@ class HostAssembly:
     def hash_of(self, surface: Surface) -> str:
         return surface_hash(surface)
 
-    def pool_stats(self) -> PoolStats:
-        return self._pool.stats()
-
     def page_locked(self) -> LedgerStats:
         return Ledger().stats()
 
-    def close(self) -> None:
-        """Free the pool's memory.  Idempotent."""
-        self._pool.close()
 
-
-class MakesBackends(Protocol):
-    """Who makes the backends of the steps; see :class:`Assembly`."""
-
-    def network(self, step: Enhancing, geometry: Geometry, streams: int) -> Backend: ...
-
-    def resizer(self, step: Resizing) -> Backend: ...
-
-
-def retreating(plan: EnginePlan, steps: tuple[Step, ...], maker: MakesBackends) -> RetreatingBackend:
-    """The plan's backend, and the ever smaller ones that stand in for it when memory runs out."""
-    work = plan.work(steps)
+def retreating(work: Work, fit: Fit, maker: Workshop) -> RetreatingBackend:
+    """The backend of that arrangement, and the ever smaller ones that stand in for it when memory runs out."""
 
     def make(step: int) -> Any:
-        arrangement = next(itertools.islice(retreats(work, plan.fit), step, None), None)
-        return None if arrangement is None else chained(steps, *arrangement, maker)
+        arrangement = next(itertools.islice(retreats(work, fit), step, None), None)
+        return None if arrangement is None else chained(work.steps, *arrangement, maker)
 
     return RetreatingBackend(make)
 
 
-def chained(steps: tuple[Step, ...], geometries: Geometries, streams: int, maker: MakesBackends) -> Backend:
+def chained(steps: tuple[Step, ...], geometries: Geometries, streams: int, maker: Workshop) -> Backend:
     """One backend for all steps, in that arrangement.  If one cannot be made, none is left."""
     left = iter(geometries)
     with contextlib.ExitStack() as made:

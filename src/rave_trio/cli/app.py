@@ -16,7 +16,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Token
 from cyclopts.config import Dict, Env, Toml
 
 from rave_trio import __version__, errors
-from rave_trio.cli import audit, compare, devices, graph, models, plan, probe, selftest, upscale
+from rave_trio.cli import audit, compare, devices, graph, image, models, plan, probe, selftest, upscale
 from rave_trio.cli.flags import Output, stop_logging
 from rave_trio.cli.render import put, say
 from rave_trio.profiles import DEFAULT as NO_PROFILE
@@ -63,6 +63,7 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
     app.command(upscale.upscale, config=upscale_sources)
     app.command(plan.plan, config=plan_sources)
     app.command(graph.app(plan_sources))
+    app.command(image.image)
     app.command(probe.probe)
     app.command(compare.compare)
     app.command(models.models)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from rave_trio.assembly import retreating, size_of, software_decoder, software_encoder
+from rave_trio.assembly import Computing, retreating, size_of, software_decoder, software_encoder
 from rave_trio.color.cuda import CudaSurfaceToTensor, CudaTensorToSurface
 from rave_trio.color.cuda.planes import ROW_ALIGNMENT
 from rave_trio.color.hashes import device_surface_hash
@@ -39,37 +39,17 @@ DENSE = 1
 """NVENC takes rows without a gap."""
 
 
-class GpuAssembly:
-    """Frames in a GPU's memory from the decoder, or the upload behind it, to the encoder or the download before it."""
+class GpuWorkshop:
+    """What computes on a GPU, on tensors in its memory."""
 
-    def __init__(self, plan: EnginePlan, gpu: Gpu, steps: tuple[Step, ...], ledger: Ledger, waiting: Waiting) -> None:
+    def __init__(self, how: Computing, gpu: Gpu, ledger: Ledger, waiting: Waiting) -> None:
         assert gpu.cuda_ordinal is not None
-        self._plan = plan
-        self._gpu = gpu
-        self._steps = steps
+        self._how = how
         self._ledger = ledger
-        self._dtype = DTYPES[plan.precision]
-        self._upload: Uploading | None = None
+        self._dtype = DTYPES[how.precision]
         self.device = CudaDevice(gpu.cuda_ordinal)
         self._pool = device_pool(self.device, ledger, waiting)
         self._scratch = device_pool(self.device, ledger, waiting, owner="engine scratch")
-        self._page_locked = Ledger()  # the host's memory: the limit is about the GPU's
-        self._downloads = pinned_pool(self.device, self._page_locked, owner="downloads")
-
-    def decoder(self) -> VideoDecoder:
-        if self._plan.decoder == "libav":
-            return software_decoder(self._plan)
-        return NvdecDecoder(self._plan.media, self.device, self._pool, strict=bool(self._plan.graph.decode.strict))
-
-    def to_tensor(self) -> Converter:
-        convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self.device.stream(), dtype=self._dtype)
-        if self._plan.decoder == "nvdec":
-            return convert
-        self._upload = Uploading(self.device, self._pool)
-        return Uploaded(self._upload, convert)
-
-    def backend(self) -> RetreatingBackend:
-        return retreating(self._plan, self._steps, self)
 
     def resizer(self, step: Resizing) -> DeviceResizer:
         """Lanczos-3 by our kernels."""
@@ -84,11 +64,11 @@ class GpuAssembly:
 
     def network(self, step: Enhancing, geometry: Geometry, streams: int) -> Backend:
         """A backend for that shape."""
-        if self._plan.backend != "onnxruntime":
+        if self._how.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network
 
             return tensorrt_network(
-                self._plan.backend,
+                self._how.backend,
                 step.model,
                 geometry,
                 size_of(step.source),
@@ -102,12 +82,12 @@ class GpuAssembly:
         from rave_trio.inference.onnxruntime_session import Cuda
 
         stream = self.device.stream()
-        search = "HEURISTIC" if self._plan.contract.deterministic_output else "EXHAUSTIVE"
-        load = step.model.load(geometry, self._plan.precision)
+        search = "HEURISTIC" if self._how.contract.deterministic_output else "EXHAUSTIVE"
+        load = step.model.load(geometry, self._how.precision)
         return OnnxRuntimeBackend(
             step.model.metadata,
             geometry,
-            precision=self._plan.precision,
+            precision=self._how.precision,
             provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load), search=search),
             stream=stream,
             pool=self._pool,
@@ -124,6 +104,51 @@ class GpuAssembly:
             copy_from_host(stream, samples.astype(self._dtype, order="C"), array)
         stream.synchronize()
         return Tensor(array, lease)
+
+    def samples(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        host = np.empty(tensor.array.shape, tensor.array.dtype)
+        stream = self.device.stream()
+        with use(stream, tensor.array.memory):
+            copy_to_host(stream, tensor.array, host)
+        stream.synchronize()
+        return host.astype(np.float32)
+
+    def pool_stats(self) -> PoolStats:
+        return self._pool.stats()
+
+    def close(self) -> None:
+        """Free the pools' memory and let go of the device.  Idempotent."""
+        self._pool.close()
+        self._scratch.close()
+        self.device.close()
+
+
+class GpuAssembly(GpuWorkshop):
+    """Frames in a GPU's memory from the decoder, or the upload behind it, to the encoder or the download before it."""
+
+    def __init__(self, plan: EnginePlan, gpu: Gpu, steps: tuple[Step, ...], ledger: Ledger, waiting: Waiting) -> None:
+        super().__init__(plan, gpu, ledger, waiting)
+        self._plan = plan
+        self._gpu = gpu
+        self._steps = steps
+        self._upload: Uploading | None = None
+        self._page_locked = Ledger()  # the host's memory: the limit is about the GPU's
+        self._downloads = pinned_pool(self.device, self._page_locked, owner="downloads")
+
+    def decoder(self) -> VideoDecoder:
+        if self._plan.decoder == "libav":
+            return software_decoder(self._plan)
+        return NvdecDecoder(self._plan.media, self.device, self._pool, strict=bool(self._plan.graph.decode.strict))
+
+    def to_tensor(self) -> Converter:
+        convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self.device.stream(), dtype=self._dtype)
+        if self._plan.decoder == "nvdec":
+            return convert
+        self._upload = Uploading(self.device, self._pool)
+        return Uploaded(self._upload, convert)
+
+    def backend(self) -> RetreatingBackend:
+        return retreating(self._plan.work(self._steps), self._plan.fit, self)
 
     def to_surface(self) -> Converter:
         surface, stream = self._plan.encoder.surface, self.device.stream()
@@ -147,9 +172,6 @@ class GpuAssembly:
     def hash_of(self, surface: Surface) -> str:
         return device_surface_hash(surface, self.device.stream(), copy_to_host)
 
-    def pool_stats(self) -> PoolStats:
-        return self._pool.stats()
-
     def page_locked(self) -> LedgerStats:
         return self._page_locked.stats()
 
@@ -157,10 +179,8 @@ class GpuAssembly:
         """Free the pool's memory and let go of the device.  Idempotent."""
         if self._upload is not None:
             self._upload.close()
-        self._pool.close()
-        self._scratch.close()
         self._downloads.close()
-        self.device.close()
+        super().close()
 
 
 class Uploaded:
