@@ -10,6 +10,7 @@ from rave_trio.devices import CpuDevice
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.model import Geometry, ModelLoad, arena_bytes
 from rave_trio.memory.pool import bucket_size
+from rave_trio.resizing.lanczos import taps_of
 
 HOST_SHARE = 0.5
 """Share of the host's memory that a plan may count on."""
@@ -172,7 +173,9 @@ class GpuCosts:
         return bucket_size(tile) + bucket_size(tile * scale**2)
 
     def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
-        return bucket_size(4 * 3 * target.height * source.width)
+        sides = (source.height, target.height), (source.width, target.width)
+        weights = sum(bucket_size(4 * n) + bucket_size(4 * n * taps_of(m, n)) for m, n in sides)
+        return bucket_size(4 * 3 * target.height * source.width) + weights
 
     def encoder_frames(self) -> int:
         return 0

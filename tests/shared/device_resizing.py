@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from lanczos_reference import resized
 
+from rave_trio.costs import GpuCosts
 from rave_trio.devices.arrays import DeviceArray
-from rave_trio.frames import Frame, Tensor
+from rave_trio.frames import Frame, PixelFormat, SurfaceDescriptor, Tensor
+from rave_trio.memory.pool import bucket_size
 from rave_trio.resizing.device import DeviceResizer
+
+KIND = PixelFormat("gbrp", 8, is_rgb=True)
 
 SIZES = [
     ((9, 7), (18, 14)),
@@ -61,6 +65,14 @@ class DeviceResizing:
             for picture in pictures:
                 exact = resized(picture, 18, 8)
                 assert (abs(_taken(machine, resizer).astype(float) - exact) <= error_of(exact, np.float16)).all()
+
+    def test_the_memory_that_it_takes_is_what_the_plan_counts(self, machine):
+        source, target = (SurfaceDescriptor(width, height, KIND) for height, width in ((120, 160), (70, 201)))
+        held = bucket_size(2 * 3 * 120 * 160) + bucket_size(2 * 3 * 70 * 201)
+        with _resizer(machine, (120, 160), (70, 201)) as resizer:
+            resizer.submit(_frame(machine, _noise((120, 160), 0).astype(np.float16)))
+            resizer.collect().close()
+        assert machine.pool.stats().idle_bytes == held + GpuCosts(0, 2).resizing(source, target)
 
     def test_closing_gives_everything_back_whatever_is_under_way(self, machine):
         with _resizer(machine, (12, 16), (18, 8)) as resizer:

@@ -29,12 +29,16 @@ class Taps:
     weights: npt.NDArray[np.float64]
 
 
+def taps_of(source: int, target: int) -> int:
+    """How many input samples an output sample is made of at most."""
+    return math.ceil(2 * LOBES * max(1.0, source / target)) + 1
+
+
 def taps(source: int, target: int) -> Taps:
     """Of ``target`` samples from ``source`` ones, both at least 1."""
-    stretch = max(1.0, source / target)
+    stretch, count = max(1.0, source / target), taps_of(source, target)
     centre = (np.arange(target) + 0.5) * source / target
     first = np.floor(centre - LOBES * stretch + 0.5).astype(np.int32)
-    count = math.ceil(2 * LOBES * stretch) + 1
     places = first[:, np.newaxis] + np.arange(count) + 0.5
     x = (places - centre[:, np.newaxis]) / stretch
     weights = np.where(np.abs(x) < LOBES, np.sinc(x) * np.sinc(x / LOBES), 0.0)
