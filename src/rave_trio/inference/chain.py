@@ -75,4 +75,7 @@ class ChainedBackend:
         except Exception as error:
             frame.close()
             return error
+        except BaseException:
+            frame.close()
+            raise
         return None
