@@ -2,9 +2,12 @@
 """The pipeline on a GPU beside its parts alone, in turn, in one run; ratios of the same round, and what it leaves.
 
     scripts/bench_gpu.py [--input film.mkv] [--device cuda:0] [--rounds 3]
+    scripts/bench_gpu.py --sweep [--backend NAME] [--seconds 1]
 
-Without an input, the sample clip is enlarged to 1080 lines, H.264, and repeated.  Frames per second are medians over
-the rounds, with the least and the most; the first round of all warms up and does not count.
+With ``--sweep``, the network alone at four sizes with every batch and number of streams, and what auto picks there and
+how long that takes once the libraries are loaded.  Without an input, the sample clip is enlarged to 1080 lines, H.264,
+and repeated.  Frames per second are medians over the rounds, with the least and the most; the first round of all warms
+up and does not count.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import os
 import statistics
 import tempfile
 import time
@@ -20,12 +24,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import attrs
 import av
 import numpy as np
 import trio
 
 from rave_trio.assembly import Assembly, assemble
 from rave_trio.audit.memory import MemorySample
+from rave_trio.errors import RaveError
 from rave_trio.frames import Frame, Tensor
 from rave_trio.media.download import DownloadingEncoder
 from rave_trio.media.parts import PartsFolder
@@ -33,21 +39,25 @@ from rave_trio.memory import Ledger, Waiting
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import PipelineMetrics, UpscalePipeline
 from rave_trio.plan import EnginePlan, make_plan
+from rave_trio.speed import Speedometer, speedometer
 
 SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "media" / "bunny.mkv"
 WIDTH, HEIGHT, REPEATS = 1920, 1080, 4
 
+SIZES = ((320, 180), (640, 360), (1280, 720), (1920, 1080))
+BATCHES, STREAMS = (1, 2, 4, 8), (1, 2)
 
-def make_clip(path: Path) -> Path:
-    """The sample at 1080 lines, four times over: 384 frames of H.264."""
+
+def make_clip(path: Path, width: int = WIDTH, height: int = HEIGHT, repeats: int = REPEATS) -> Path:
+    """The sample of that size, at 1080 lines four times over: 384 frames of H.264."""
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", Fraction(24), options={"preset": "fast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         number = 0
-        for _ in range(REPEATS):
+        for _ in range(repeats):
             with av.open(SAMPLE) as source:
                 for picture in source.decode(video=0):
-                    large = picture.reformat(WIDTH, HEIGHT, "yuv420p")
+                    large = picture.reformat(width, height, "yuv420p")
                     large.pts, large.time_base, large.pict_type = number, Fraction(1, 24), 0
                     container.mux(stream.encode(large))
                     number += 1
@@ -89,15 +99,15 @@ class Discarding:
 class Bench:
     """One plan, and what can be timed of it."""
 
-    def __init__(self, plan: EnginePlan, model: Any, folder: Path) -> None:
-        self.plan, self.model, self._folder = plan, model, folder
+    def __init__(self, plan: EnginePlan, steps: Any, folder: Path) -> None:
+        self.plan, self.steps, self._folder = plan, steps, folder
         self.hit_rate = 0.0
         self.metrics: PipelineMetrics | None = None
 
     @contextlib.contextmanager
     def assembled(self) -> Iterator[tuple[Assembly, Waiting, Ledger]]:
         ledger, waiting = Ledger(), Waiting()
-        assembly = assemble(self.plan, self.model, ledger, waiting)
+        assembly = assemble(self.plan, self.steps, ledger, waiting)
         try:
             yield assembly, waiting, ledger
         finally:
@@ -231,16 +241,61 @@ def main() -> None:
     parser.add_argument("--model", default="animevideo-x2")
     parser.add_argument("--preset", default="ultrafast")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sweep", action="store_true", help="batches and streams in place of the pipeline")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each batch and number of streams")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if chosen.sweep:
+            sweep(folder, chosen)
+            return
         source = chosen.input or make_clip(folder / "clip.mkv")
         options = UpscaleOptions(
             source, folder / "out.mkv", model=chosen.model, device=chosen.device, preset=chosen.preset, overwrite=True
         )
-        plan, model = make_plan(options)
-        bench = Bench(plan, model, folder)
+        plan, steps = make_plan(options)
+        bench = Bench(plan, steps, folder)
         measure(bench, chosen.rounds)
+
+
+def sweep(folder: Path, chosen: argparse.Namespace) -> None:
+    """Frames per second of the network alone, and what auto makes of it with nothing remembered."""
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    for width, height in SIZES:
+        auto = UpscaleOptions(
+            make_clip(folder / f"{width}.mkv", width, height, repeats=1),
+            folder / "out.mkv",
+            model=chosen.model,
+            device=chosen.device,
+            backend=chosen.backend,
+        )
+        one_by_one = attrs.evolve(auto, batch=1, streams=1)
+        plan, steps = make_plan(one_by_one)
+        print(f"{plan.models[0].name} on {plan.device.name}, {plan.backend} {plan.precision}, {width}x{height}, fps")
+        print("  streams  " + "".join(f"batch {batch:<6}" for batch in BATCHES))
+        with speedometer(plan, steps, steps[0]) as measuring:
+            measuring.rate(plan.geometries[0], 1, 1, seconds=chosen.seconds)  # the GPU comes up to its speed
+            for streams in STREAMS:
+                cells = [_rate(measuring, plan, streams, batch, chosen.seconds) for batch in BATCHES]
+                print(f"  {streams:<9}" + "".join(f"{cell:<12}" for cell in cells), flush=True)
+        began = time.perf_counter()
+        make_plan(one_by_one)
+        planning = time.perf_counter() - began
+        began = time.perf_counter()
+        picked, _ = make_plan(auto)
+        took = time.perf_counter() - began - planning
+        assert picked.tuning is not None
+        print(
+            f"  auto: batch {picked.batch}, streams {picked.streams}, found in {took:.2f} s; {picked.tuning.text()}\n"
+        )
+
+
+def _rate(measuring: Speedometer, plan: EnginePlan, streams: int, batch: int, seconds: float) -> str:
+    try:
+        return f"{measuring.rate(plan.geometries[0], streams, batch, seconds=seconds):.1f}"
+    except RaveError as error:
+        return type(error).__name__
 
 
 def measure(bench: Bench, rounds: int) -> None:

@@ -7,35 +7,13 @@ from __future__ import annotations
 
 import attrs
 import pytest
+from made_up_gpus import ALL, BOTH, DECODES, gpu, machine
 
 import rave_trio
 from rave_trio import choice, errors
-from rave_trio.devices.libraries import Library
-from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, Nvidia, VideoEngines
+from rave_trio.devices.nvidia import VideoEngines
 
-ALL = ("openvino", *choice.NEEDED, "PyNvVideoCodec", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx")
-DECODES = tuple(DecoderFormat(codec, "4:2:0", 8, 4096, 4096) for codec in ("h264", "hevc"))
-ENCODES = tuple(EncoderFormat(codec, ("4:2:0",), (8, 10), 8192, 8192, max_b_frames=3) for codec in ("h264", "hevc"))
-NO_NVENC = VideoEngines(DECODES, (), ("NVENC: this GPU has none",))
-BOTH = VideoEngines(DECODES, ENCODES)
-
-
-def gpu(ordinal: int, **how: object) -> Gpu:
-    found = {"compute_capability": (8, 9), "memory_total": 16 << 30, "memory_free": 15 << 30, "cuda_ordinal": ordinal}
-    return Gpu(ordinal, f"GPU number {ordinal}", **(found | how))
-
-
-@pytest.fixture
-def machine(monkeypatch):
-    """Makes this machine one with these GPUs and libraries."""
-
-    def make(*gpus, libraries=ALL, problem=None, engines=NO_NVENC):
-        known = tuple(Library(name, "1.0" if name in libraries else None, f"pip install {name}") for name in ALL)
-        monkeypatch.setattr(choice, "installed", lambda: known)
-        monkeypatch.setattr(choice, "probe_nvidia", lambda video: Nvidia("580.1", "13.0", gpus, problem))
-        monkeypatch.setattr(choice, "remembered_engines", lambda *_: engines)
-
-    return make
+__all__ = ["machine"]
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ def test_the_command_takes_contracts_and_exits_with_a_status_of_their_own(rave, 
     file.write_text(json.dumps(clauses) if ending == "json" else "\n".join(lines))
     assert read_contract(file) == RunContract(max_frame_ms=0.001)
     done = rave("upscale", clip(frames=2), tmp_path / "out.mkv", "-m", nearest_x2, "--contract", file, "--json")
-    assert done.status == errors.ContractBroken.exit_code == 61
+    assert done.status == errors.ContractBroken.exit_code == 71
     assert done.json["error"]["kind"] == "contract_broken"
     plan = rave("plan", clip(frames=2), tmp_path / "out.mkv", "-m", nearest_x2, "--contract", file, "--json").json
     assert plan["plan"]["contract"] == clauses

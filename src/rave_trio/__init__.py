@@ -3,7 +3,8 @@
 The floor plan.  Lower floors never import higher ones, and a test enforces it:
 
     4  cli                                       commands, rendering for people and programs
-    3  steps, plan, job, report                  decide, run, account for it
+    3  steps, plan, job, report, fingerprint     decide, run, account for it
+       observe                                   what an operator sees of a run
        testing, audit                            synthetic stages and planted faults; checks of our own promises
     2  pipeline                                  the nursery, stages, channels, metrics, stopping
     1  memory, devices, media, color, inference, resizing   passive pieces with short blocking methods
@@ -14,6 +15,7 @@ The names below are the public ones.  They load on first use, so that importing 
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from rave_trio.audit import StressReport, stress_test_synthetic
     from rave_trio.contract import RunContract
     from rave_trio.errors import RaveError, Stopped
+    from rave_trio.fingerprint import EngineFingerprint
     from rave_trio.graph import (
         DecodeStage,
         DeinterlaceStage,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from rave_trio.inference_pipeline import InferencePipeline
     from rave_trio.job import Progress, run_graph, upscale, upscale_sync
     from rave_trio.media.compare import Comparison, compare
+    from rave_trio.observe.health import HealthSnapshot
     from rave_trio.options import UpscaleOptions
     from rave_trio.pipeline import PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
     from rave_trio.plan import EnginePlan, make_plan
@@ -41,13 +45,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+logging.getLogger("rave_trio").addHandler(logging.NullHandler())  # quiet unless the program that uses it wants to hear
+
 _HOMES = {
     "Comparison": "media.compare",
     "DecodeStage": "graph",
     "DeinterlaceStage": "graph",
     "EncodeStage": "graph",
+    "EngineFingerprint": "fingerprint",
     "EnginePlan": "plan",
     "EnhanceStage": "graph",
+    "HealthSnapshot": "observe.health",
     "InferencePipeline": "inference_pipeline",
     "PipelineConfig": "pipeline",
     "PipelineMetrics": "pipeline",
@@ -77,8 +85,10 @@ __all__ = [
     "DecodeStage",
     "DeinterlaceStage",
     "EncodeStage",
+    "EngineFingerprint",
     "EnginePlan",
     "EnhanceStage",
+    "HealthSnapshot",
     "InferencePipeline",
     "PipelineConfig",
     "PipelineMetrics",

@@ -32,8 +32,8 @@ from rave_trio.steps import Enhancing, Resizing, Step
 class Workshop(Closable, Protocol):
     """Makes what computes; that is to be closed before it is.  Blocking calls, any thread."""
 
-    def network(self, step: Enhancing, geometry: Geometry, streams: int) -> Backend:
-        """A bare backend of that size for one model."""
+    def network(self, step: Enhancing, geometry: Geometry, streams: int, batch: int) -> Backend:
+        """A bare backend of that size for one model: ``batch`` pictures at a time on each of ``streams`` streams."""
 
     def resizer(self, step: Resizing) -> Backend:
         """What brings tensors to an exact size."""
@@ -105,8 +105,8 @@ class HostWorkshop:
         self._how = how
         self._pool = HostPool(ledger, waiting=waiting)
 
-    def network(self, step: Enhancing, geometry: Geometry, streams: int) -> OpenVinoBackend:
-        """A backend of that size."""
+    def network(self, step: Enhancing, geometry: Geometry, streams: int, batch: int) -> OpenVinoBackend:
+        """A backend of that size; ``batch`` is 1."""
         how = self._how
         return OpenVinoBackend(
             step.model, geometry, precision=how.precision, streams=streams, threads=how.threads, pool=self._pool
@@ -166,19 +166,19 @@ def retreating(work: Work, fit: Fit, maker: Workshop) -> RetreatingBackend:
 
     def make(step: int) -> Any:
         arrangement = next(itertools.islice(retreats(work, fit), step, None), None)
-        return None if arrangement is None else chained(work.steps, *arrangement, maker)
+        return None if arrangement is None else chained(work.steps, *arrangement, maker=maker)
 
     return RetreatingBackend(make)
 
 
-def chained(steps: tuple[Step, ...], geometries: Geometries, streams: int, maker: Workshop) -> Backend:
+def chained(steps: tuple[Step, ...], geometries: Geometries, streams: int, batch: int, maker: Workshop) -> Backend:
     """One backend for all steps, in that arrangement.  If one cannot be made, none is left."""
     left = iter(geometries)
     with contextlib.ExitStack() as made:
         backends = []
         for step in steps:
             if isinstance(step, Enhancing):
-                backends.append(maker.network(step, next(left), streams))
+                backends.append(maker.network(step, next(left), streams, batch))
             else:
                 backends.append(maker.resizer(step))
             made.callback(backends[-1].close)

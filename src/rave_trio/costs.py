@@ -7,7 +7,9 @@ from typing import Protocol
 import attrs
 
 from rave_trio.devices import CpuDevice
+from rave_trio.devices.nvidia import Gpu
 from rave_trio.frames import SurfaceDescriptor
+from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, ModelLoad, arena_bytes
 from rave_trio.memory.pool import bucket_size
 from rave_trio.resizing.lanczos import taps_of
@@ -50,10 +52,13 @@ class Costs(Protocol):
         """Floating-point operations a second that can be counted on."""
 
     def streams(self) -> tuple[int, ...]:
-        """How many frames or tiles may be computed at once, the best first."""
+        """How many batches may be computed at once, the best first."""
 
-    def depth(self, geometry: Geometry, streams: int) -> int:
+    def depth(self, geometry: Geometry, streams: int, batch: int) -> int:
         """Frames under way in the backend."""
+
+    def waiting(self, geometry: Geometry, streams: int, batch: int) -> int:
+        """Frames that should be able to wait before and after the backend, so that it finds as many as it takes."""
 
     def tensor(self, surface: SurfaceDescriptor) -> int:
         """A tensor of that size."""
@@ -61,11 +66,11 @@ class Costs(Protocol):
     def surface(self, surface: SurfaceDescriptor) -> int:
         """A picture."""
 
-    def network(self, load: ModelLoad, streams: int) -> int:
-        """The model ready to run."""
+    def network(self, load: ModelLoad, streams: int, batch: int) -> int:
+        """The model ready to run, ``batch`` pictures at a time on each stream."""
 
-    def staging(self, geometry: Geometry, scale: int) -> int:
-        """What tiles are cut into and pasted from, where that is not in ``network``."""
+    def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
+        """What batches and tiles are copied into and out of, where that is not in ``network``."""
 
     def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
         """What an exact size is made in, beside what goes in and comes out."""
@@ -99,10 +104,13 @@ class HostCosts:
         cores = self.host.cores
         return tuple(range(min(cores, max(2, cores // 2) if cores < FEW_CORES else cores // 4), 0, -1))
 
-    def depth(self, geometry: Geometry, streams: int) -> int:
+    def depth(self, geometry: Geometry, streams: int, batch: int) -> int:
         from rave_trio.inference.openvino_backend import depth_for
 
         return depth_for(geometry, streams)
+
+    def waiting(self, geometry: Geometry, streams: int, batch: int) -> int:
+        return 1
 
     def tensor(self, surface: SurfaceDescriptor) -> int:
         return bucket_size(4 * 3 * surface.width * surface.height)
@@ -112,10 +120,10 @@ class HostCosts:
         luma = surface.width * surface.height * (2 if layout.bit_depth > 8 else 1)
         return luma if layout.is_grey else luma + 2 * (luma >> (layout.chroma_shift_x + layout.chroma_shift_y))
 
-    def network(self, load: ModelLoad, streams: int) -> int:
+    def network(self, load: ModelLoad, streams: int, batch: int) -> int:
         return load.weight_bytes + (streams + 1) * load.activation_bytes
 
-    def staging(self, geometry: Geometry, scale: int) -> int:
+    def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
         return 0
 
     def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
@@ -130,7 +138,7 @@ class HostCosts:
 
 @attrs.frozen
 class GpuCosts:
-    """On a GPU: one stream, and pictures in pitched planes.  What a software encoder holds is on the host."""
+    """On a GPU: pictures in pitched planes.  What a software encoder holds is on the host."""
 
     free: int
     """Memory that nobody has."""
@@ -152,10 +160,15 @@ class GpuCosts:
     def streams(self) -> tuple[int, ...]:
         return (1,)
 
-    def depth(self, geometry: Geometry, streams: int) -> int:
-        from rave_trio.inference.device_backend import DEPTH
+    def depth(self, geometry: Geometry, streams: int, batch: int) -> int:
+        from rave_trio.inference.device_batches import depth_for
 
-        return DEPTH
+        return depth_for(geometry, batch, streams)
+
+    def waiting(self, geometry: Geometry, streams: int, batch: int) -> int:
+        from rave_trio.inference.device_batches import together
+
+        return together(geometry, batch, streams)
 
     def tensor(self, surface: SurfaceDescriptor) -> int:
         return bucket_size(self.itemsize * 3 * surface.width * surface.height)
@@ -165,12 +178,12 @@ class GpuCosts:
 
         return bucket_size(layout(surface).nbytes)
 
-    def network(self, load: ModelLoad, streams: int) -> int:
-        return arena_bytes(load)
+    def network(self, load: ModelLoad, streams: int, batch: int) -> int:
+        return streams * arena_bytes(load, batch)
 
-    def staging(self, geometry: Geometry, scale: int) -> int:
-        tile = self.itemsize * 3 * geometry.tile_height * geometry.tile_width
-        return bucket_size(tile) + bucket_size(tile * scale**2)
+    def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
+        tiles = batch * self.itemsize * 3 * geometry.tile_height * geometry.tile_width
+        return streams * (bucket_size(tiles) + bucket_size(tiles * scale**2))
 
     def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
         sides = (source.height, target.height), (source.width, target.width)
@@ -182,3 +195,10 @@ class GpuCosts:
 
     def decoder_own(self, surface: SurfaceDescriptor) -> int:
         return NVDEC_SURFACES * self.surface(surface)
+
+
+def costs_of(host: CpuDevice, gpu: Gpu | None, precision: str) -> Costs:
+    """Those of where a job runs: on the host, or on a GPU if there is one for it."""
+    if gpu is None:
+        return HostCosts(host)
+    return GpuCosts(gpu.memory_free or 0, DTYPES[precision].itemsize)

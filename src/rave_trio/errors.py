@@ -10,11 +10,12 @@ tens digit names the family, which is split by whose fault it is:
     ├── ModelError            30..39   the model's
     ├── DeviceError           40..49   the device's
     ├── EngineError           50..59   ours
-    ├── ContractError         60..69   whoever wrote the contract's, or the machine's
+    ├── WatchError            60..69   what should let somebody watch
+    ├── ContractError         70..79   whoever wrote the contract's, or the machine's
     └── Stopped               130      nobody's: a stop was asked for
 
 Hundreds of ``code`` follow the engine's older numbering: 1xx device, 2xx model and inference, 3xx media, 4xx flow,
-6xx invariants, 7xx recovered faults, 8xx requests.
+6xx invariants, 7xx recovered faults, 8xx requests, 9xx watching.
 """
 
 from __future__ import annotations
@@ -283,21 +284,30 @@ class AuditFailed(EngineError):
         return described if self.report is None else {**described, "report": self.report.as_dict()}
 
 
+class WatchError(RaveError):
+    """The run cannot be watched as asked.  Family 60..69."""
+
+
+class MetricsPortUnavailable(WatchError):
+    code, exit_code, kind = 900, 60, "metrics_port_unavailable"
+    default_remedy = "choose another --metrics-port; 0 takes any that is free"
+
+
 class ContractError(RaveError):
-    """A clause of the run's contract.  Family 60..69."""
+    """A clause of the run's contract.  Family 70..79."""
 
 
 class ContractRefused(ContractError):
     """What was asked for cannot keep the contract; nothing ran."""
 
-    code, exit_code, kind = 610, 60, "contract_refused"
+    code, exit_code, kind = 610, 70, "contract_refused"
     default_remedy = "change that clause, or what is asked for"
 
 
 class ContractBroken(ContractError):
     """The run did not keep the contract; nothing was published, unless the message says so."""
 
-    code, exit_code, kind = 611, 61, "contract_broken"
+    code, exit_code, kind = 611, 71, "contract_broken"
     default_remedy = "loosen that clause, or find out what was in the way"
 
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from fractions import Fraction
 from typing import Any
 
 import attrs
-import numpy as np
 
-from rave_trio.assembly import assemble
-from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.model import Geometry
-from rave_trio.memory import Ledger, Waiting
 from rave_trio.plan import EnginePlan
+from rave_trio.speed import speedometer
 from rave_trio.steps import Enhancing, Step
 
 SAMPLE_SIDE, GPU_SAMPLE_SIDE = 192, 1080
@@ -52,8 +46,10 @@ def estimate(plan: EnginePlan, steps: tuple[Step, ...]) -> Estimate:
     for step, geometry in zip(models, plan.geometries, strict=True):
         sample = _sample(plan, step, geometry)
         height, width = sample.tile_height, sample.tile_width
+        with speedometer(plan, steps, step) as measuring:
+            per_second = measuring.rate(sample, plan.streams, plan.batch, seconds=SAMPLE_SECONDS)
         pixels = geometry.tiles * geometry.tile_height * geometry.tile_width
-        seconds += pixels / (height * width) / _pictures_per_second(plan, steps, step, sample)
+        seconds += pixels / (height * width) / per_second
         sizes.append(f"{width}x{height}")
     if not seconds:
         return Estimate(None, None, "nothing")
@@ -67,35 +63,6 @@ def _sample(plan: EnginePlan, step: Enhancing, whole: Geometry) -> Geometry:
         return whole
     side = SAMPLE_SIDE if plan.gpu is None else GPU_SAMPLE_SIDE
     return step.model.geometry(min(side, whole.tile_height), min(side, whole.tile_width), None)
-
-
-def _pictures_per_second(plan: EnginePlan, steps: tuple[Step, ...], step: Enhancing, sample: Geometry) -> float:
-    height, width = sample.tile_height, sample.tile_width
-    with contextlib.ExitStack() as held:
-        assembly = held.enter_context(contextlib.closing(assemble(plan, steps, Ledger(), Waiting())))
-        network = assembly.network(step, sample, plan.streams)
-        backend = held.enter_context(contextlib.closing(network))
-        noise = held.enter_context(
-            contextlib.closing(assembly.tensor(np.random.default_rng(0).random((3, height, width), np.float32)))
-        )
-
-        def start() -> None:
-            backend.submit(Frame(0, 0, 1, Fraction(1), False, Tensor(noise.array, lease=None)))
-
-        def finish() -> None:
-            backend.collect().close()
-
-        for _ in range(backend.depth):
-            start()
-        for _ in range(backend.depth):  # a first round compiles, allocates and warms up
-            finish()
-            start()
-        done, began = 0, time.perf_counter()
-        while not done or time.perf_counter() - began < SAMPLE_SECONDS:
-            finish()
-            start()
-            done += 1
-        return done / (time.perf_counter() - began)
 
 
 def _span(seconds: float) -> str:

@@ -17,7 +17,7 @@ from rave_trio.steps import Enhancing, Resizing, Step
 
 SMALLEST_TILE = 128
 
-SHORTEST_CHANNELS = {"decoded_capacity": 1, "preprocessed_capacity": 1, "upscaled_capacity": 1}
+SHORTEST_CHANNELS = PipelineConfig(decoded_capacity=1, preprocessed_capacity=1, upscaled_capacity=1)
 
 STALL_TIMEOUT = 60.0
 """Seconds that any call may take."""
@@ -32,6 +32,10 @@ class Work:
     target: SurfaceDescriptor
     precision: str
     costs: Costs
+    streams: int | None
+    """As many as were asked for."""
+    batch: int | None
+    """Pictures at a time on each stream, if that was asked for."""
     stall_timeout: float | None
     """The limit that was asked for, in seconds."""
 
@@ -51,6 +55,9 @@ class Fit:
 
     geometries: Geometries
     streams: int
+    """Batches that are computed at once."""
+    batch: int
+    """Pictures that each stream computes at a time: whole frames or tiles."""
     depth: int
     """Frames under way in the backend."""
     pipeline: PipelineConfig
@@ -87,20 +94,31 @@ def best_fit(work: Work, limit: int | None) -> Fit:
         smallest = fit if smallest is None or fit.memory < smallest.memory else smallest
     assert smallest is not None
     if limit is not None:
+        several = {"--batch": smallest.batch, "--streams": smallest.streams}
+        less = ["--tile", *(flag for flag, count in several.items() if count > 1)]
         raise errors.OutOfMemory(
             f"this needs at least {_mebibytes(smallest.memory)}, more than the limit of {_mebibytes(budget)}",
-            remedy=f"use --vram-limit {_mebibytes(smallest.memory)}, or a smaller --tile",
+            remedy=f"use --vram-limit {_mebibytes(smallest.memory)}, or a smaller {' or '.join(less)}",
         )
     return smallest
 
 
-def retreats(work: Work, fit: Fit) -> Iterator[tuple[Geometries, int]]:
-    """Tiles and streams for when memory runs out after all: those of the plan, then one stream, then smaller tiles."""
-    yield fit.geometries, fit.streams
-    if fit.streams > 1:
-        yield fit.geometries, 1
+def fit_with(work: Work, fit: Fit, limit: int | None, *, streams: int, batch: int) -> Fit | None:
+    """``fit`` with other streams and batches; None if their memory does not fit into ``limit`` or the budget."""
+    other = _arrange(work, fit.geometries, streams, batch)
+    return other if other.memory <= (work.costs.budget if limit is None else limit) else None
+
+
+def retreats(work: Work, fit: Fit) -> Iterator[tuple[Geometries, int, int]]:
+    """Tiles, streams and batch for when memory runs out after all: the plan's, then one at a time, then smaller tiles.
+
+    Also where more was asked for: a run that goes on slowly is better than one that ends.
+    """
+    yield fit.geometries, fit.streams, fit.batch
+    if fit.streams * fit.batch > 1:
+        yield fit.geometries, 1, 1
     for smaller in _smaller_tiles(work, fit.geometries):
-        yield smaller, 1
+        yield smaller, 1, 1
 
 
 def fit_notes(fit: Fit, work: Work, limit: int | None) -> list[str]:
@@ -123,13 +141,14 @@ def whole_frames(work: Work) -> Geometries:
 
 def _arrangements(work: Work, *, shrink_channels: bool) -> Iterator[Fit]:
     """All that is worth trying, the best first."""
+    streams, batch = work.costs.streams() if work.streams is None else (work.streams,), work.batch or 1
     whole = smallest = whole_frames(work)
     for geometries in itertools.chain([whole], _smaller_tiles(work, whole, but_asked=True)):
         smallest = geometries
-        for streams in work.costs.streams():
-            yield _arrange(work, geometries, streams)
+        for count in streams:
+            yield _arrange(work, geometries, count, batch)
     if shrink_channels:
-        yield _arrange(work, smallest, 1, **SHORTEST_CHANNELS)
+        yield _arrange(work, smallest, streams[-1], batch, SHORTEST_CHANNELS)
 
 
 def _smaller_tiles(work: Work, geometries: Geometries, *, but_asked: bool = False) -> Iterator[Geometries]:
@@ -156,25 +175,30 @@ def _smaller_tile(step: Enhancing, geometry: Geometry) -> Geometry:
         return geometry
 
 
-def _arrange(work: Work, geometries: Geometries, streams: int, **capacities: int) -> Fit:
+def _arrange(
+    work: Work, geometries: Geometries, streams: int, batch: int, channels: PipelineConfig | None = None
+) -> Fit:
     costs, models = work.costs, list(zip(work.enhancing, geometries, strict=True))
     loads = [step.model.load(geometry, work.precision) for step, geometry in models]
     flops = sum(load.flops * geometry.tiles for load, geometry in zip(loads, geometries, strict=True))
-    under_way = _under_way(work, geometries, streams)
+    under_way = _under_way(work, geometries, streams, batch)
     depth = sum(under_way)
-    pipeline = PipelineConfig(stall_timeout=_stall_timeout(work, flops * streams), **capacities)
+    if channels is None:
+        channels = _channels(max((costs.waiting(geometry, streams, batch) for geometry in geometries), default=1))
+    pipeline = attrs.evolve(channels, stall_timeout=_stall_timeout(work, flops * streams * batch))
     # What goes in is held until its frame is done; between two steps lie what one has made and what the next is given.
     tensors = (pipeline.preprocessed_capacity + depth + 1) * costs.tensor(work.source)
     for step, made, taken in zip(work.steps, under_way, [*under_way[1:], 1], strict=True):
         tensors += (made + taken + 1) * costs.tensor(step.target)
-    staging = sum(costs.staging(geometry, step.model.metadata.scale) for step, geometry in models)
+    staging = sum(costs.staging(geometry, step.model.metadata.scale, streams, batch) for step, geometry in models)
     staging += sum(costs.resizing(step.source, step.target) for step in work.steps if isinstance(step, Resizing))
     return Fit(
         geometries,
         streams,
+        batch,
         depth,
         pipeline,
-        network=sum(costs.network(load, streams) for load in loads),
+        network=sum(costs.network(load, streams, batch) for load in loads),
         tensors=tensors + staging,
         decoder_surfaces=(pipeline.decoded_capacity + 2) * costs.surface(work.source),
         encoder_surfaces=(pipeline.upscaled_capacity + 2 + costs.encoder_frames()) * costs.surface(work.target),
@@ -183,16 +207,26 @@ def _arrange(work: Work, geometries: Geometries, streams: int, **capacities: int
     )
 
 
-def _under_way(work: Work, geometries: Geometries, streams: int) -> list[int]:
+def _under_way(work: Work, geometries: Geometries, streams: int, batch: int) -> list[int]:
     """Frames under way in each step."""
-    left = iter(geometries)
+    left, costs = iter(geometries), work.costs
     return [
-        work.costs.depth(next(left), streams) if isinstance(step, Enhancing) else RESIZER_DEPTH for step in work.steps
+        costs.depth(next(left), streams, batch) if isinstance(step, Enhancing) else RESIZER_DEPTH for step in work.steps
     ]
 
 
+def _channels(waiting: int) -> PipelineConfig:
+    """Channels before and after the backend in which so many frames can wait."""
+    usual = PipelineConfig()
+    return attrs.evolve(
+        usual,
+        preprocessed_capacity=max(usual.preprocessed_capacity, waiting),
+        upscaled_capacity=max(usual.upscaled_capacity, waiting),
+    )
+
+
 def _stall_timeout(work: Work, flops: int) -> float:
-    """Seconds; more where a frame may honestly take longer.  ``flops`` are of all streams, which share the device."""
+    """Seconds; more where a frame may honestly take longer.  ``flops`` are of all that is computed at once."""
     if work.stall_timeout is not None:
         return work.stall_timeout
     return max(STALL_TIMEOUT, round(flops / work.costs.slowest))

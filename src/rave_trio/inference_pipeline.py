@@ -141,7 +141,7 @@ class InferencePipeline:
         options, precision = self._options, self.setting.precision
         target = attrs.evolve(steps[-1].target, pixel_format=PLANAR)
         costs = _costs(self.setting.choice, precision)
-        work = Work(steps, source, target, precision, costs, options.stall_timeout)
+        work = Work(steps, source, target, precision, costs, options.streams, options.batch, options.stall_timeout)
         backend = retreating(work, best_fit(work, options.vram_limit), self._workshop)
         self._made = (height, width), steps, backend
         return steps, backend
@@ -176,7 +176,10 @@ class _Alone:
     def encoder_frames(self) -> int:
         return 0
 
-    def depth(self, geometry: Geometry, streams: int) -> int:
+    def waiting(self, geometry: Geometry, streams: int, batch: int) -> int:
+        return 1
+
+    def depth(self, geometry: Geometry, streams: int, batch: int) -> int:
         return 1
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import json
 import logging
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 import trio.from_thread
 import trio.to_thread
-from trio.lowlevel import enable_ki_protection
 
 from rave_trio.assembly import assemble
 from rave_trio.contract import RunContract
@@ -28,7 +28,6 @@ from rave_trio.errors import (
     StageCrashed,
     Stopped,
 )
-from rave_trio.frames import Closable
 from rave_trio.graph import StageGraph
 from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.media.carriage import plan_carriage
@@ -41,9 +40,14 @@ from rave_trio.media.parts import Part, PartsFolder, PartWriter
 from rave_trio.media.publish import Publication, publish
 from rave_trio.media.sequence import ImageSequence
 from rave_trio.memory import Ledger, LedgerStats, PoolStats, Waiting
+from rave_trio.observe.health import HealthSnapshot
+from rave_trio.observe.page import write_report
+from rave_trio.observe.watch import INTERVAL, Watch
 from rave_trio.options import UpscaleOptions
+from rave_trio.output import partial_path
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
-from rave_trio.plan import EnginePlan, make_plan, partial_path
+from rave_trio.pipeline.holding import hold, make
+from rave_trio.plan import EnginePlan, make_plan
 from rave_trio.profiles import with_profile
 from rave_trio.promises import SeenBackend, SeenConverter, SeenDecoder, SeenEncoder, Witness, Witnessed, broken
 from rave_trio.report import PipelineReport
@@ -52,17 +56,10 @@ from rave_trio.steps import Step
 if TYPE_CHECKING:
     from rave_trio.audit.run import RunAudit
 
-C = TypeVar("C", bound=Closable)
-T = TypeVar("T")
-Args = TypeVarTuple("Args")
-
 log = logging.getLogger("rave_trio.job")
 
 FIRST_NUMBER = 1
 """Of an image sequence whose input has no numbers of its own."""
-
-PROGRESS_INTERVAL = 0.25
-"""Seconds between two calls of a progress function."""
 
 
 @attrs.frozen
@@ -74,6 +71,13 @@ class Progress:
     done: int
     total: int | None
     metrics: PipelineMetrics
+    _health: Callable[[], HealthSnapshot | None] = attrs.field(repr=False, eq=False)
+
+    def health(self) -> HealthSnapshot:
+        """How the run is when this is called, now or at any later moment, from any thread."""
+        found = self._health()
+        assert found is not None
+        return found
 
     @property
     def fps(self) -> float:
@@ -169,14 +173,15 @@ async def _run(
     on_progress: OnProgress | None,
 ) -> PipelineReport:
     plan, steps = await trio.to_thread.run_sync(make_plan, options)
-    log.info("plan: %s", plan.as_dict())
+    log.info("plan: %s", json.dumps(plan.as_dict(), default=str))
     if on_plan is not None:
         on_plan(plan)
     ledger, waiting = Ledger(plan.memory_limit), Waiting()
-    pipeline = UpscalePipeline(plan.fit.pipeline, waiting)
-    run = _Run(plan, pipeline, stop, on_progress, ledger)
     async with contextlib.AsyncExitStack() as watched:
-        audit = await _watch(watched, plan, ledger, pipeline) if plan.audited else None
+        watch = await hold(watched, Watch, plan, ledger)
+        pipeline = UpscalePipeline(plan.fit.pipeline, waiting, watch.observer)
+        run = _Run(plan, pipeline, stop, on_progress, watch, ledger)
+        audit = await _begin_audit(watched, plan, ledger, pipeline) if plan.audited else None
         part, pool, page_locked = await _carry_out(plan, steps, ledger, waiting, pipeline, run, audit)
         report = PipelineReport(
             plan=plan,
@@ -189,11 +194,14 @@ async def _run(
             page_locked=page_locked,
             findings=run.findings,
             witnessed=run.witnessed,
+            fingerprint=watch.fingerprint,
+            series=watch.series(),
             notes=tuple(run.notes),
         )
         if audit is not None:
-            found = await _make(audit.report, part.frames, report.metrics, pool, run.retreats)
+            found = await make(audit.report, part.frames, report.metrics, pool, run.retreats)
             report = attrs.evolve(report, audit=found)
+    report = await _written(attrs.evolve(report, notes=(*report.notes, *watch.notes)))
     log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
     _check_audit(report)
     return report
@@ -214,18 +222,19 @@ async def _carry_out(
     """
     async with contextlib.AsyncExitStack() as held:
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
-        assembly = await _hold(held, assemble, plan, steps, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
-        parts = await _hold(held, PartsFolder, plan.options.output)
+        assembly = await hold(held, assemble, plan, steps, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
+        parts = await hold(held, PartsFolder, plan.options.output)
         for owner, nbytes in _outside_the_pool(plan):
             held.callback(ledger.enter(f"{owner}, estimated", nbytes).close)
-        decoder = await _hold(held, assembly.decoder, unless=lambda: "decode" in pipeline.abandoned)
-        backend = await _hold(held, assembly.backend, unless=lambda: "inference" in pipeline.abandoned)
-        encoder = await _hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
+        decoder = await hold(held, assembly.decoder, unless=lambda: "decode" in pipeline.abandoned)
+        backend = await hold(held, assembly.backend, unless=lambda: "inference" in pipeline.abandoned)
+        encoder = await hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
         if audit is not None:
-            await _make(audit.sample, "network")
+            await make(audit.sample, "network")
             encoder = audit.around(encoder, assembly.pool_stats)
-        to_tensor = await _make(assembly.to_tensor)
-        to_surface = await _make(assembly.to_surface)
+        to_tensor = await make(assembly.to_tensor)
+        to_surface = await make(assembly.to_surface)
+        run.watch.attach(pipeline, assembly.pool_stats)
         if plan.contract.watches:
             run.witness = Witness(plan.contract, assembly.hash_of)
 
@@ -236,13 +245,13 @@ async def _carry_out(
     return part, assembly.pool_stats(), assembly.page_locked()
 
 
-async def _watch(
+async def _begin_audit(
     held: contextlib.AsyncExitStack, plan: EnginePlan, ledger: Ledger, pipeline: UpscalePipeline
 ) -> RunAudit:
     """Begin the audit, which is loaded only where one was asked for."""
     from rave_trio.audit.run import open_audit
 
-    return await _hold(held, open_audit, plan, ledger, unless=lambda: bool(pipeline.abandoned))
+    return await hold(held, open_audit, plan, ledger, unless=lambda: bool(pipeline.abandoned))
 
 
 def _check_audit(report: PipelineReport) -> None:
@@ -264,6 +273,20 @@ def _check_audit(report: PipelineReport) -> None:
         raise ContractBroken(told)
 
 
+async def _written(report: PipelineReport) -> PipelineReport:
+    """Write the report where it was asked for; if that cannot be, the result stands, and a note says so."""
+    path = report.plan.options.report
+    if path is None:
+        return report
+    try:
+        await trio.to_thread.run_sync(write_report, report, path)
+    except Exception as error:
+        note = f"the report {path} could not be written: {getattr(error, 'strerror', None) or error}"
+        log.warning("%s", note, exc_info=not isinstance(error, OSError))
+        return attrs.evolve(report, notes=(*report.notes, note))
+    return report
+
+
 class _Run:
     """One run's middle: frames through the pipeline, and the finished part into its place."""
 
@@ -273,14 +296,15 @@ class _Run:
         pipeline: UpscalePipeline,
         stop: Stop,
         on_progress: OnProgress | None,
+        watch: Watch,
         ledger: Ledger,
     ) -> None:
         self._plan = plan
+        self.watch = watch
         self._pipeline = pipeline
         self._stop = stop
         self._on_progress = on_progress
         self._ledger = ledger
-        self._phase = "upscale"
         self.witness: Witness | None = None
         self.witnessed: Witnessed | None = None
         self.findings = Findings()
@@ -299,7 +323,7 @@ class _Run:
     ) -> Part:
         """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""
         metrics = await self._flow(decoder, to_tensor, backend, to_surface, encoder)
-        self._phase = "publish"
+        self.watch.publishing()
         self.witnessed = None if self.witness is None else self.witness.seen()
         self.findings, self._shifts = decoder.findings, decoder.shifts
         self.notes += decoder.findings.notes()
@@ -307,7 +331,7 @@ class _Run:
             self.notes.append(f"closed captions are left out: {self._plan.encoder.encoder} cannot hold them")
         self.retreats = backend.retreats
         if backend.retreats:
-            self.notes.append(f"memory ran out {backend.retreats} times: fewer streams or smaller tiles did with less")
+            self.notes.append(f"memory ran out {backend.retreats} times: fewer at once or smaller tiles did with less")
         part = encoder.part
         if part.frames != metrics.frames_decoded or encoder.packets != part.frames:
             raise FrameCountMismatch(
@@ -431,19 +455,21 @@ class _Run:
         await trio.to_thread.run_sync(work)
 
     async def tell(self) -> None:
-        """Report progress until cancelled."""
-        if self._on_progress is None:
-            return
+        """Take down how the run is, and report progress, until cancelled."""
         try:
             while True:
-                self._on_progress(self._progress())
-                await trio.sleep(PROGRESS_INTERVAL)
+                self._tell_once()
+                await trio.to_thread.run_sync(self.watch.read, abandon_on_cancel=True)
+                await trio.sleep(INTERVAL)
         finally:
-            self._on_progress(self._progress())  # the last word, whatever came of the run
+            self._tell_once()  # the last word, whatever came of the run
 
-    def _progress(self) -> Progress:
-        metrics = self._pipeline.metrics
-        return Progress(self._phase, metrics.frames_encoded, self._plan.media.video.frames, metrics)
+    def _tell_once(self) -> None:
+        self.watch.sample()
+        if self._on_progress is not None:
+            metrics = self._pipeline.metrics
+            total = self._plan.media.video.frames
+            self._on_progress(Progress(self.watch.phase, metrics.frames_encoded, total, metrics, self.watch.health))
 
 
 def _named(error: Exception) -> RaveError:
@@ -470,41 +496,3 @@ def _outside_the_pool(plan: EnginePlan) -> list[tuple[str, int]]:
             ("encoder surfaces", fit.encoder_surfaces),
         ]
     return [("decoder", fit.decoder_own)]  # surfaces are in the pool, and the network's backend enters its own
-
-
-async def _make(make: Callable[[Unpack[Args]], T], *args: *Args) -> T:
-    """Make something in a worker thread.  Raises StageCrashed for what nobody planned for."""
-    try:
-        return await trio.to_thread.run_sync(make, *args)
-    except RaveError:
-        raise
-    except Exception as error:
-        raise StageCrashed(f"the run could not begin: {type(error).__name__}: {error}") from error
-
-
-@enable_ki_protection
-async def _hold(
-    held: contextlib.AsyncExitStack,
-    make: Callable[[Unpack[Args]], C],
-    *args: *Args,
-    unless: Callable[[], bool] = lambda: False,
-) -> C:
-    """Make something in a worker thread; it is closed in one, whatever else happens, when the stack unwinds.
-
-    An error of closing is a note of the one that the stack unwinds for, if there is one.
-    """
-    made = await _make(make, *args)
-
-    async def close(_kind: object, first: BaseException | None, _traceback: object) -> None:
-        if unless():
-            return
-        with trio.CancelScope(shield=True):
-            try:
-                await trio.to_thread.run_sync(made.close)
-            except Exception as error:
-                if first is None:
-                    raise
-                first.add_note(f"then: {error!r}")
-
-    held.push_async_exit(close)
-    return made

@@ -59,6 +59,28 @@ def _positive_number(_job: object, field: attrs.Attribute[float | None], value: 
         raise UsageError(f"{field.name} must be above 0, not {value!r}")
 
 
+MOST_AT_ONCE = 64
+"""Streams or pictures of a batch; more than any device gains from."""
+
+
+def _count(name: str, value: int | str | None) -> int | None:
+    """A number from 1 on, or None for ``auto``."""
+    if value is None or value == "auto":
+        return None
+    number = int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else 0
+    if not 1 <= number <= MOST_AT_ONCE:
+        raise UsageError(f"{name} cannot be {value!r}", remedy=f"use auto, or a number from 1 to {MOST_AT_ONCE}")
+    return number
+
+
+def _as_batch(value: int | str | None) -> int | None:
+    return _count("batch", value)
+
+
+def _as_streams(value: int | str | None) -> int | None:
+    return _count("streams", value)
+
+
 Size = tuple[int | None, int | None]
 """Width and height in pixels, either of which may be left open."""
 
@@ -76,6 +98,12 @@ def _as_size(value: str | Size | None) -> Size | None:
 
 def _as_path(value: str | Path) -> Path:
     return Path(value)
+
+
+def _port(job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
+    _not_negative(job, field, value)
+    if value is not None and value > 65535:
+        raise UsageError(f"there is no port {value}", remedy="give one up to 65535; 0 takes any that is free")
 
 
 @attrs.frozen
@@ -103,9 +131,16 @@ class UpscaleOptions:
     ``audit`` watches the run's copies, memory and counts, and makes a promise that does not hold an error once the
     result is published.
 
+    ``batch`` is how many frames or tiles a GPU computes at a time, ``streams`` how many such batches (on the CPU, how
+    many frames or tiles) are worked on at once; None or ``auto`` means what is fastest: by the cores on the CPU,
+    measured once on a GPU.
+
     ``vram_limit`` bounds the device's memory, on the CPU that of the frames and the network, in bytes or as ``2GiB``;
     ``stall_timeout`` is how many seconds a native call may take before it is given up, None meaning 60, or more where
     a frame may honestly take longer.
+
+    ``trace`` is where to write a trace, ``report`` a report (``.html`` or ``.json``); ``metrics_port`` is the port of
+    ``metrics_host`` at which Prometheus is served while the run lasts, 0 meaning any that is free.
     """
 
     input: Path = attrs.field(converter=_as_path)
@@ -119,6 +154,8 @@ class UpscaleOptions:
     crf: int | None = attrs.field(default=None, validator=_whole)
     preset: str | None = None
     tile: int | None = attrs.field(default=None, validator=_positive)
+    batch: int | None = attrs.field(default=None, converter=_as_batch)
+    streams: int | None = attrs.field(default=None, converter=_as_streams)
     overwrite: bool = False
     video_stream: int | None = attrs.field(default=None, validator=_not_negative)
     frame_rate: Fraction | None = attrs.field(default=None, converter=as_rate)
@@ -137,3 +174,7 @@ class UpscaleOptions:
     graph: StageGraph | None = None
     profile: str | None = None
     contract: RunContract | None = None
+    trace: Path | None = attrs.field(default=None, converter=attrs.converters.optional(_as_path))
+    report: Path | None = attrs.field(default=None, converter=attrs.converters.optional(_as_path))
+    metrics_port: int | None = attrs.field(default=None, validator=_port)
+    metrics_host: str = "127.0.0.1"

@@ -6,11 +6,10 @@ The plan is a frozen value, and the same intent, media and device give the same 
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -19,7 +18,7 @@ from rave_trio.choice import Choice, choose
 from rave_trio.color import HD_LINES, range_of
 from rave_trio.color.dither import MOST_BITS
 from rave_trio.contract import RunContract
-from rave_trio.costs import Costs, GpuCosts, HostCosts
+from rave_trio.costs import Costs, costs_of
 from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
 from rave_trio.fit import Fit, Geometries, Work, best_fit, fit_notes, whole_frames
@@ -35,13 +34,12 @@ from rave_trio.gpu.path import (
 from rave_trio.gpu.transfers import PlannedCopy, planned_copies
 from rave_trio.graph import EncodeStage, StageGraph
 from rave_trio.inference.catalogue import catalogue
-from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import ModelMetadata
 from rave_trio.inference.openvino_runtime import choose_precision
 from rave_trio.intent import contract_of, graph_of
 from rave_trio.media import chapters
 from rave_trio.media.carriage import Carriage, Fate, plan_carriage
-from rave_trio.media.containers import CONTAINERS, IMAGES, Container, container_of, images_of
+from rave_trio.media.containers import IMAGES, Container, images_of
 from rave_trio.media.deinterlace import supported as can_be_deinterlaced
 from rave_trio.media.encoders import (
     ENCODERS,
@@ -55,11 +53,15 @@ from rave_trio.media.encoders import (
 )
 from rave_trio.media.hdr import is_held_by
 from rave_trio.media.probe import MediaInfo, probe
-from rave_trio.media.sequence import ImageSequence
 from rave_trio.media.tags import lost_file_tags, lost_tags
+from rave_trio.observe.places import check_places
 from rave_trio.options import UpscaleOptions
+from rave_trio.output import check_output
 from rave_trio.promises import check_contract, check_device, refused
 from rave_trio.steps import Enhancing, StagePlan, Step, steps_of
+
+if TYPE_CHECKING:
+    from rave_trio.tuning import Tuning
 
 RGB, BT709, BT601 = 0, 1, 6
 """Code points of H.273 for matrix coefficients."""
@@ -96,11 +98,21 @@ class EnginePlan:
     encoder: EncoderSettings
     contract: RunContract
     notes: tuple[str, ...]
+    tuning: Tuning | None = None
+    """What batch and streams were chosen by; None where they were asked for, or are not a matter of measuring."""
 
     @property
     def models(self) -> tuple[ModelMetadata, ...]:
         """All models, in the order of their work."""
         return tuple(stage.model for stage in self.stages if stage.model is not None)
+
+    @property
+    def scale(self) -> int | None:
+        """How many times larger the result is than the input, None where that is no integer."""
+        source, target = self.media.video.surface, self.encoder.surface
+        scale = target.width // source.width
+        enlarged = source.width * scale, source.height * scale
+        return scale if scale and enlarged == (target.width, target.height) else None
 
     @property
     def geometries(self) -> Geometries:
@@ -109,8 +121,13 @@ class EnginePlan:
 
     @property
     def streams(self) -> int:
-        """Frames or tiles that each model works on at once."""
+        """Batches that each model works on at once; on the CPU frames or tiles."""
         return self.fit.streams
+
+    @property
+    def batch(self) -> int:
+        """Frames or tiles that each stream computes at a time."""
+        return self.fit.batch
 
     @property
     def device(self) -> CpuDevice | Gpu:
@@ -124,9 +141,8 @@ class EnginePlan:
 
     def work(self, steps: tuple[Step, ...]) -> Work:
         """What the plan's arrangement was found for; ``steps`` are those that the plan came with."""
-        costs = _costs(self.host, self.gpu, self.precision)
-        stall_timeout = self.options.stall_timeout
-        return Work(steps, self.surface, self.encoder.surface, self.precision, costs, stall_timeout)
+        costs = costs_of(self.host, self.gpu, self.precision)
+        return _work(self.options, costs, steps, self.surface, self.encoder.surface, self.precision)
 
     @property
     def dither(self) -> bool:
@@ -174,6 +190,8 @@ class EnginePlan:
             "surface": self.surface.pixel_format.name,
             "precision": self.precision,
             "streams": self.streams,
+            "batch": self.batch,
+            "tuning": None if self.tuning is None else self.tuning.as_dict(),
             "channels": attrs.asdict(self.fit.pipeline),
             "memory_bytes": self.fit.memory,
             "memory_limit": self.memory_limit,
@@ -208,6 +226,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
     Raises the one RaveError that explains why the run cannot be.
     """
     container = check_output(options)
+    check_places(options)
     graph, contract = graph_of(options), contract_of(options)
     decode = graph.decode
     media = probe(options.input, video_stream=decode.video_stream, frame_rate=decode.frame_rate)
@@ -228,6 +247,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
         encoding = choose_encoder(choice.gpu, encoder, settings)
     encoder = encoding.settings
     check_gpu_encoder(choice.gpu, encoder)
+    _check_parallel(options, choice, steps)
     if choice.gpu is None or ENCODERS[encoder.encoder].software is None:
         check_encoder(encoder)
     precision = choose_precision(graph.precision) if choice.gpu is None else gpu_precision(graph.precision)
@@ -245,8 +265,8 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
         *_hdr_notes(media, encoder, models),
     ]
     notes += [*choice.notes, *decoding.notes, *encoding.notes]
-    costs = _costs(choice.host, choice.gpu, precision)
-    work = Work(steps, decoding.surface, encoder.surface, precision, costs, options.stall_timeout)
+    costs = costs_of(choice.host, choice.gpu, precision)
+    work = _work(options, costs, steps, decoding.surface, encoder.surface, precision)
     limit = _memory_limit(options, contract)
     fit = _fit(work, options, contract)
     notes += fit_notes(fit, work, limit)
@@ -270,7 +290,19 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
         encoder=encoder,
         notes=tuple(notes),
     )
+    if _is_tuned(plan):
+        from rave_trio.tuning import tuned  # which imports what carries plans out
+
+        plan = tuned(plan, steps)
     return plan, steps
+
+
+def _is_tuned(plan: EnginePlan) -> bool:
+    """Whether batch and streams are chosen by measuring: for one model on a GPU, unless the output has to be the same
+    in every run, which what is measured is not.
+    """
+    asked = None not in (plan.options.batch, plan.options.streams)
+    return plan.gpu is not None and not asked and len(plan.models) == 1 and not plan.contract.deterministic_output
 
 
 def _choose(options: UpscaleOptions, contract: RunContract, obstacle: Callable[[], str | None]) -> Choice:
@@ -300,67 +332,41 @@ def _memory_limit(options: UpscaleOptions, contract: RunContract) -> int | None:
     return min(limits, default=None)
 
 
-def check_output(options: UpscaleOptions) -> Container:
-    """What the output will be.  Raises the OutputError that fits if the result could not be put where it should go."""
-    container = container_of(options.output)
-    if container is None:
-        endings = ", ".join([*CONTAINERS, "or name numbered pictures (%05d.png)"])
-        raise errors.ContainerUnsupported(f"{options.output} does not end in {endings}")
-    try:
-        _check_output(options)
-        partial_path(options.output).exists()
-    except OSError as error:
-        raise errors.OutputNotWritable(f"{options.output} cannot be written: {error.strerror}") from error
-    return container
+def _work(
+    options: UpscaleOptions,
+    costs: Costs,
+    steps: tuple[Step, ...],
+    source: SurfaceDescriptor,
+    target: SurfaceDescriptor,
+    precision: str,
+) -> Work:
+    return Work(
+        steps=steps,
+        source=source,
+        target=target,
+        precision=precision,
+        costs=costs,
+        streams=options.streams,
+        batch=options.batch,
+        stall_timeout=options.stall_timeout,
+    )
 
 
-def _check_output(options: UpscaleOptions) -> None:
-    output = options.output
-    folder = output.parent
-    if not folder.is_dir():
-        raise errors.OutputFolderMissing(f"there is no folder {folder} for {output.name}")
-    if output.is_dir():
-        raise errors.OutputNotWritable(f"{output} is a folder", remedy="name a file, not a folder")
-    if sequence := images_of(output):
-        _check_images(options, sequence)
-    else:
-        _check_file(options)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise errors.OutputNotWritable(f"the folder {folder} may not be written to")
-
-
-def _check_images(options: UpscaleOptions, sequence: ImageSequence) -> None:
-    numbers = sequence.numbers()
-    if not numbers:
-        return
-    source = ImageSequence.of(options.input)
-    inputs = [source.path(number) for number in source.numbers()[:1]] if source else [options.input]
-    if any(path.exists() and sequence.path(numbers[0]).samefile(path) for path in inputs):
-        raise errors.OutputIsInput(f"{options.output} names the input itself")
-    if not options.overwrite:
-        raise errors.OutputExists(f"{sequence.path(numbers[0])} exists already")
-
-
-def _check_file(options: UpscaleOptions) -> None:
-    output = options.output
-    partial = partial_path(output)
-    if partial.exists() and options.input.exists() and partial.samefile(options.input):
-        raise errors.OutputIsInput(
-            f"a stopped run would leave its partial file at {partial}, which is the input itself"
+def _check_parallel(options: UpscaleOptions, choice: Choice, steps: tuple[Step, ...]) -> None:
+    """Raises UsageError for streams or batches that cannot be where the job runs."""
+    streams, batch, cores = options.streams or 1, options.batch or 1, choice.host.cores
+    if choice.gpu is None and batch > 1:
+        raise errors.UsageError(
+            "the CPU computes pictures one by one on each stream", remedy="use --batch 1, and --streams for several"
         )
-    if os.path.lexists(output):
-        if output.exists() and options.input.exists() and output.samefile(options.input):
-            raise errors.OutputIsInput(f"{output} is the input itself")
-        if not options.overwrite:
-            raise errors.OutputExists(f"{output} exists already")
-        if output.exists() and not os.access(output, os.W_OK):
-            raise errors.OutputNotWritable(f"{output} is write-protected")
-
-
-def _costs(host: CpuDevice, gpu: Gpu | None, precision: str) -> Costs:
-    if gpu is None:
-        return HostCosts(host)
-    return GpuCosts(gpu.memory_free or 0, DTYPES[precision].itemsize)
+    if choice.gpu is None and streams > cores:
+        raise errors.UsageError(f"{cores} cores cannot keep {streams} streams busy", remedy=f"use --streams {cores}")
+    for step in steps:
+        if batch > 1 and isinstance(step, Enhancing) and not step.model.takes_batches:
+            raise errors.UsageError(
+                f"model {step.model.metadata.name} may not compute several pictures as it does each alone",
+                remedy="use --batch 1, and --streams for several",
+            )
 
 
 def _encoder_settings(
@@ -505,8 +511,3 @@ def _hdr_notes(media: MediaInfo, encoder: EncoderSettings, models: list[ModelMet
     if media.video.hdr is not None and not is_held_by(encoder.encoder, media.video.hdr):
         notes.append(f"{encoder.encoder} cannot hold the mastering display and light level metadata")
     return notes
-
-
-def partial_path(output: Path) -> Path:
-    """Where a stopped run leaves what it has: ``out.mkv`` -> ``out.partial.mkv``."""
-    return output.with_name(f"{output.stem}.partial{output.suffix}")

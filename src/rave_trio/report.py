@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from rave_trio.fingerprint import EngineFingerprint
 from rave_trio.media.findings import Findings
 from rave_trio.memory import LedgerStats, PoolStats
 from rave_trio.pipeline import PipelineMetrics
@@ -15,6 +16,12 @@ from rave_trio.promises import Witnessed
 
 if TYPE_CHECKING:
     from rave_trio.audit.findings import AuditReport
+
+SCHEMA_VERSION = 1
+"""Of what :meth:`PipelineReport.as_dict` gives: raised when a field goes or changes its meaning, not when one comes."""
+
+SCHEMA = Path(__file__).parent / "schemas" / "report.json"
+"""The JSON Schema (draft 2020-12) of the same."""
 
 
 @attrs.frozen
@@ -33,6 +40,9 @@ class PipelineReport:
     """The host's memory that a GPU copied to, beside ``ledger``, which on a GPU is the account of its own memory."""
     findings: Findings
     """What was found in the input only while reading it."""
+    fingerprint: EngineFingerprint
+    series: dict[str, list[float | None]]
+    """The run's numbers over time, by column; ``rave_trio.observe.watch.COLUMNS`` says what they are."""
     witnessed: Witnessed | None = None
     """What the contract had looked at, if anything."""
     notes: tuple[str, ...] = ()
@@ -46,8 +56,9 @@ class PipelineReport:
         return self.frames / self.seconds if self.seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON, as ``schemas/report.json`` has them."""
         described = {
+            "schema_version": SCHEMA_VERSION,
             "output": str(self.output),
             "frames": self.frames,
             "seconds": self.seconds,
@@ -59,6 +70,8 @@ class PipelineReport:
             "memory": attrs.asdict(self.ledger),
             "page_locked": attrs.asdict(self.page_locked),
             "pool": {**attrs.asdict(self.pool), "hit_rate": self.pool.hit_rate},
+            "series": self.series,
+            "fingerprint": self.fingerprint.as_dict(),
             "contract": None if self.witnessed is None else self.witnessed.as_dict(),
             "plan": self.plan.as_dict(),
         }

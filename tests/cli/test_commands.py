@@ -111,6 +111,18 @@ def test_a_flag_beats_a_variable_beats_a_file_beats_the_default(rave, bunny, set
     assert crf(rave, bunny, "--crf", "22") == "22"
 
 
+def test_streams_may_be_set_in_a_file_and_by_a_variable(rave, bunny, settled, monkeypatch):
+    def streams(*flags):
+        return rave("plan", bunny, "out.mkv", "--device", "cpu", "--json", *flags).json["plan"]["streams"]
+
+    by_itself = streams()
+    (settled / "rave-trio.toml").write_text("[upscale]\nstreams = 1\nbatch = 1\n")
+    assert streams() == 1
+    monkeypatch.setenv("RAVE_TRIO_STREAMS", "auto")
+    assert streams() == by_itself
+    assert streams("--streams", "1") == 1
+
+
 def test_the_users_own_file_and_a_named_file_are_read(rave, bunny, settled, monkeypatch):
     own = settled / "config" / "rave-trio" / "config.toml"
     own.parent.mkdir(parents=True)

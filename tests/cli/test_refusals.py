@@ -186,6 +186,18 @@ def tile_of_nothing(folder: Path, source: Path) -> list[object]:
     return [source, folder / "out.mkv", "--tile", "0"]
 
 
+def batch_on_the_cpu(folder: Path, source: Path) -> list[object]:
+    return [source, folder / "out.mkv", "--device", "cpu", "--batch", "4"]
+
+
+def streams_of_nothing(folder: Path, source: Path) -> list[object]:
+    return [source, folder / "out.mkv", "--streams", "0"]
+
+
+def more_streams_than_cores(folder: Path, source: Path) -> list[object]:
+    return [source, folder / "out.mkv", "--device", "cpu", "--streams", "64"]
+
+
 def missing_configuration(folder: Path, source: Path) -> list[object]:
     return [source, folder / "out.mkv", "--config", folder / "none.toml"]
 
@@ -224,6 +236,9 @@ REFUSALS = [
     (word_for_a_number, 2, "low"),
     (scale_five, 2, "5 times"),
     (tile_of_nothing, 2, "tile"),
+    (batch_on_the_cpu, 2, "one by one"),
+    (streams_of_nothing, 2, "streams cannot be '0'"),
+    (more_streams_than_cores, 2, "cannot keep 64 streams busy"),
     (missing_configuration, 2, "none.toml"),
 ]
 

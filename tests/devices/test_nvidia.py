@@ -13,7 +13,14 @@ import pytest
 
 from rave_trio.devices import nvidia
 from rave_trio.devices.nvidia import Gpu, probe_nvidia, video_engines
-from rave_trio.devices.nvml import NvmlUnavailable, memory_in_use, memory_of_this_process
+from rave_trio.devices.nvml import (
+    GpuGauge,
+    GpuLoad,
+    NvmlUnavailable,
+    cuda_version,
+    memory_in_use,
+    memory_of_this_process,
+)
 
 GIB = 1 << 30
 UUIDS = ["GPU-00000000-1111-2222-3333-444444444444", "GPU-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"]
@@ -42,6 +49,8 @@ class Board:
     pids: tuple[int, ...] = ()
     held: dict[int, int] = attrs.field(factory=dict)
     mig: int | None = None
+    load: tuple[int, int, int] | int = (0, 0, 0)
+    """Percent of time that kernels, NVDEC and NVENC run."""
     parts: tuple[Board, ...] = ()
 
 
@@ -100,6 +109,15 @@ class FakeNvml(types.ModuleType):
     def nvmlDeviceGetMemoryInfo(self, handle, version=None):  # noqa: N802
         total, free = self._said(handle.memory)
         return types.SimpleNamespace(total=total, free=free, used=total - free)
+
+    def nvmlDeviceGetUtilizationRates(self, handle):  # noqa: N802
+        return types.SimpleNamespace(gpu=self._said(handle.load)[0], memory=0)
+
+    def nvmlDeviceGetDecoderUtilization(self, handle):  # noqa: N802
+        return [self._said(handle.load)[1], 166667]
+
+    def nvmlDeviceGetEncoderUtilization(self, handle):  # noqa: N802
+        return [self._said(handle.load)[2], 166667]
 
     def nvmlDeviceGetComputeMode(self, handle):  # noqa: N802
         return handle.compute_mode
@@ -278,6 +296,47 @@ def test_the_memory_of_this_process_is_told_apart_from_that_of_others(host):
 def test_where_nvml_does_not_know_this_process_it_says_nothing_of_it(host, pids):
     host(Board(pids=pids, held={1: 9 * GIB}))
     assert memory_of_this_process(UUIDS[0]) is None
+
+
+def test_a_gauge_reads_one_gpu_again_and_again(host):
+    board = Board(uuid=UUIDS[1], memory=(10 * GIB, 7 * GIB), load=(97, 40, 0))
+    module = host(Board(), board)
+    gauge = GpuGauge(UUIDS[1])
+    assert gauge.read() == GpuLoad(3 * GIB, 0.97, 0.4, 0.0)
+    board.memory, board.load = (10 * GIB, 1 * GIB), (12, 0, 55)
+    assert gauge.read() == GpuLoad(9 * GIB, 0.12, 0.0, 0.55)
+    assert module.open == 1
+    gauge.close()
+    gauge.close()
+    assert module.open == 0
+
+
+def test_what_a_mig_instance_does_not_say_is_not_known(host):
+    host(Board(uuid=MIG_UUID, load=3, memory=(8, 2)))
+    gauge = GpuGauge(MIG_UUID)
+    assert gauge.read() == GpuLoad(6, None, None, None)
+    gauge.close()
+
+
+def test_a_gpu_that_is_lost_while_it_is_read_is_not_known(host):
+    board = Board()
+    host(board)
+    gauge = GpuGauge(UUIDS[0])
+    board.memory = board.load = 15
+    assert gauge.read() == GpuLoad()
+    gauge.close()
+
+
+def test_there_is_no_gauge_of_a_gpu_that_is_not_there(host):
+    module = host(Board())
+    with pytest.raises(NvmlUnavailable, match="does not know"):
+        GpuGauge("GPU-ffffffff-0000-0000-0000-000000000000")
+    assert module.open == 0
+
+
+def test_the_newest_cuda_of_the_driver_is_said(host):
+    host(Board())
+    assert cuda_version() == "13.0"
 
 
 # CUDA's count

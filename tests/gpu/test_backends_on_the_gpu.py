@@ -6,7 +6,13 @@ import backend_conformance as suite
 import numpy as np
 import pytest
 from backend_conformance import model, start
-from cuda_rigs import OnnxRuntimeCudaHalfRig, OnnxRuntimeCudaRig, open_gpu
+from cuda_rigs import (
+    OnnxRuntimeCudaBatchRig,
+    OnnxRuntimeCudaBatchStreamsRig,
+    OnnxRuntimeCudaHalfRig,
+    OnnxRuntimeCudaRig,
+    open_gpu,
+)
 from onnx import TensorProto
 
 from rave_trio import errors
@@ -20,7 +26,8 @@ from rave_trio.memory import HostPool, Ledger
 
 __all__ = ["model", "start"]
 
-RIGS = [OnnxRuntimeCudaRig, OnnxRuntimeCudaHalfRig]
+ONE_BY_ONE = [OnnxRuntimeCudaRig, OnnxRuntimeCudaHalfRig]
+IN_BATCHES = [OnnxRuntimeCudaBatchRig, OnnxRuntimeCudaBatchStreamsRig]
 HEIGHT, WIDTH = 1080, 1920
 
 
@@ -31,7 +38,7 @@ def gpu():
     device.close()
 
 
-@pytest.fixture(params=RIGS, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=[*ONE_BY_ONE, *IN_BATCHES], ids=lambda kind: kind.__name__)
 def rig(request, gpu):
     made = request.param(gpu)
     yield made
@@ -59,7 +66,20 @@ class TestScarcity(suite.Scarcity): ...
 class TestResults(suite.Results): ...
 
 
-class TestFailures(suite.Failures): ...
+class TestFailures(suite.Failures):
+    @pytest.fixture(params=ONE_BY_ONE, ids=lambda kind: kind.__name__)
+    def rig(self, request, gpu):
+        made = request.param(gpu)
+        yield made
+        made.close()
+
+
+class TestBatches(suite.Batches):
+    @pytest.fixture(params=IN_BATCHES, ids=lambda kind: kind.__name__)
+    def rig(self, request, gpu):
+        made = request.param(gpu)
+        yield made
+        made.close()
 
 
 class TestQuality:

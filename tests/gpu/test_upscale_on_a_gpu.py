@@ -67,7 +67,8 @@ def gpu_run(monkeypatch, source, tmp_path):
     async def run(*faults, **options):
         plan[0] = FaultPlan(faults)
         with trio.fail_after(60):
-            return await rave_trio.upscale(source, tmp_path / "out.mkv", device="cuda", **options)
+            asked = {"device": "cuda", "batch": 1, "streams": 1} | options  # nothing is measured, faults would meet it
+            return await rave_trio.upscale(source, tmp_path / "out.mkv", **asked)
 
     yield run
     assert not any(ledger.stats().current for ledger in ledgers)
@@ -84,6 +85,31 @@ async def test_frames_are_those_of_the_cpu_at_their_times(gpu_run, source, tmp_p
     assert compared.same, compared.differences
     for found, exact in zip(reading.frames(report.output), reading.frames(expected.output), strict=True):
         assert psnr(found, exact) > CLOSE
+
+
+@pytest.mark.parametrize(("batch", "streams"), [(4, 1), (1, 2), (5, 2)])
+async def test_batches_and_streams_give_the_same_frames_in_order(gpu_run, source, tmp_path, reading, batch, streams):
+    report = await gpu_run(codec="ffv1", batch=batch, streams=streams)
+    assert (report.plan.batch, report.plan.streams, report.frames) == (batch, streams, FRAMES)
+    one = await rave_trio.upscale(source, tmp_path / "one.mkv", device="cuda", codec="ffv1", batch=1, streams=1)
+    assert rave_trio.compare(source, report.output).same
+    for found, exact in zip(reading.frames(report.output), reading.frames(one.output), strict=True):
+        assert psnr(found, exact) > CLOSE
+
+
+async def test_tiles_in_batches_give_the_whole_frames(gpu_run, source, tmp_path, reading):
+    report = await gpu_run(codec="ffv1", batch=4, streams=2, tile=96)
+    assert report.plan.geometries[0].tiles > 4
+    whole = await rave_trio.upscale(source, tmp_path / "whole.mkv", device="cuda", codec="ffv1", batch=1, streams=1)
+    for found, exact in zip(reading.frames(report.output), reading.frames(whole.output), strict=True):
+        assert psnr(found, exact) > CLOSE
+
+
+@pytest.mark.parametrize("fault", RECOVERED, ids=str)
+async def test_batches_without_memory_go_on_one_by_one(gpu_run, fault):
+    report = await gpu_run(fault, batch=4, streams=2)
+    assert report.frames == FRAMES
+    assert any(note.startswith("memory ran out 1 times") for note in report.notes)
 
 
 async def test_software_decoding_gives_the_same_frames(gpu_run, tmp_path, reading):
@@ -133,3 +159,18 @@ async def test_two_stops_end_at_once_and_leave_nothing(gpu_run, tmp_path):
     with pytest.raises(errors.Stopped):
         await gpu_run(stop=stop, on_plan=now)
     assert not list(tmp_path.glob("*out*"))
+
+
+async def test_a_run_on_a_gpu_is_watched_through_nvml(gpu_run, tmp_path):
+    seen = []
+    report = await gpu_run(
+        on_progress=lambda progress: seen.append(progress.health()),
+        trace=tmp_path / "t.json",
+        report=tmp_path / "r.html",
+    )
+    assert all(health.gpu.memory_used > 0 for health in seen)
+    assert max(report.series["gpu_memory"]) >= report.ledger.peak > 0
+    assert report.fingerprint.driver
+    assert len(report.fingerprint.gpus) == 1
+    assert '"GPU memory"' in (tmp_path / "t.json").read_text()
+    assert "<svg" in (tmp_path / "r.html").read_text()

@@ -5,12 +5,31 @@ from __future__ import annotations
 import backend_conformance as suite
 import pytest
 from backend_conformance import model, start
-from backend_rigs import OnnxRuntimeHalfRig, OnnxRuntimeRig, OpenVinoOneStreamRig, OpenVinoRig, SimulatedRig
-from tensorrt_rigs import TensorRtHalfRig, TensorRtRig
+from backend_rigs import (
+    OnnxRuntimeBatchRig,
+    OnnxRuntimeBatchStreamsRig,
+    OnnxRuntimeHalfRig,
+    OnnxRuntimeRig,
+    OnnxRuntimeStreamsRig,
+    OpenVinoOneStreamRig,
+    OpenVinoRig,
+    SimulatedRig,
+)
+from tensorrt_rigs import TensorRtBatchRig, TensorRtHalfRig, TensorRtRig
 
 __all__ = ["model", "start"]
 
-COMPUTING = [OpenVinoRig, OpenVinoOneStreamRig, OnnxRuntimeRig, OnnxRuntimeHalfRig, TensorRtRig, TensorRtHalfRig]
+ONE_BY_ONE = [
+    OpenVinoRig,
+    OpenVinoOneStreamRig,
+    OnnxRuntimeRig,
+    OnnxRuntimeHalfRig,
+    OnnxRuntimeStreamsRig,
+    TensorRtRig,
+    TensorRtHalfRig,
+]
+IN_BATCHES = [OnnxRuntimeBatchRig, OnnxRuntimeBatchStreamsRig, TensorRtBatchRig]
+COMPUTING = [*ONE_BY_ONE, *IN_BATCHES]
 
 
 @pytest.fixture(params=[*COMPUTING, SimulatedRig], ids=lambda kind: kind.__name__)
@@ -29,7 +48,7 @@ class TestClose(suite.Close): ...
 class TestScarcity(suite.Scarcity): ...
 
 
-class OfModels:
+class TestResults(suite.Results):
     @pytest.fixture(params=COMPUTING, ids=lambda kind: kind.__name__)
     def rig(self, request):
         made = request.param()
@@ -37,7 +56,17 @@ class OfModels:
         made.close()
 
 
-class TestResults(OfModels, suite.Results): ...
+class TestFailures(suite.Failures):
+    @pytest.fixture(params=ONE_BY_ONE, ids=lambda kind: kind.__name__)
+    def rig(self, request):
+        made = request.param()
+        yield made
+        made.close()
 
 
-class TestFailures(OfModels, suite.Failures): ...
+class TestBatches(suite.Batches):
+    @pytest.fixture(params=IN_BATCHES, ids=lambda kind: kind.__name__)
+    def rig(self, request):
+        made = request.param()
+        yield made
+        made.close()

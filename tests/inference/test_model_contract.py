@@ -106,6 +106,42 @@ class TestResults:
         assert len(np.unique(half)) > 0.99 * len(np.unique(single))
 
 
+class TestBatches:
+    """Whether a graph is certain to compute several pictures as it would each alone."""
+
+    @pytest.mark.parametrize("name", ["animevideo-x2", "animevideo-x3", "animevideo-x4"])
+    def test_the_shipped_models_do(self, shipped, name):
+        assert shipped(name).takes_batches
+
+    @pytest.mark.parametrize("batch", ["n", 1])
+    @pytest.mark.parametrize("size", [("h", "w"), (40, 56)])
+    @pytest.mark.parametrize(("inputs", "outputs"), [(3, 3), (1, 1), (3, 1)])
+    def test_convolutions_do(self, upscaler, batch, size, inputs, outputs):
+        assert Model("net", upscaler(batch=batch, size=size, channels=inputs, outputs=outputs)).takes_batches
+
+    def test_a_model_that_wants_a_multiple_does(self, graph):
+        net = graph()
+        packed = net.op("SpaceToDepth", net.input, blocksize=4)
+        assert net.model(net.shuffle(net.conv(packed, 48, 192), 8)).takes_batches
+
+    @pytest.mark.parametrize("axes", [[0, 1], [0, 1, 2, 3]])
+    def test_a_mean_over_all_pictures_does_not(self, graph, axes):
+        net = graph()
+        mean = net.op("ReduceMean", net.input, net.constant(np.array(axes)), keepdims=1)
+        assert not net.model(net.shuffle(net.conv(net.op("Sub", net.input, mean), 3, 12), 2)).takes_batches
+
+    def test_a_shape_that_is_written_down_for_one_does_not(self, graph):
+        net = graph(shape=(1, 3, 64, 64))
+        flat = net.op("Reshape", net.input, net.constant(np.array([1, 3, 64 * 64])))
+        back = net.op("Reshape", flat, net.constant(np.array([1, 3, 64, 64])))
+        assert not net.model(net.shuffle(net.conv(back, 3, 12), 2)).takes_batches
+
+    def test_pictures_that_change_places_with_channels_do_not(self, graph):
+        net = graph()
+        turned = net.op("Transpose", net.op("Transpose", net.input, perm=[1, 0, 2, 3]), perm=[1, 0, 2, 3])
+        assert not net.model(net.shuffle(net.conv(turned, 3, 12), 2)).takes_batches
+
+
 class TestUnsupported:
     @pytest.mark.parametrize(
         ("shape", "found"),

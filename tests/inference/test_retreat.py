@@ -126,6 +126,28 @@ def test_where_nothing_is_small_enough_it_is_out_of_memory_and_nothing_is_left(p
     backend.close()
 
 
+def test_one_that_cannot_even_be_made_is_passed_over(pool):
+    def make(step):
+        if step in (0, 2):
+            raise MemoryError(f"step {step}")
+        return Backend(pool, ["collect 2"] if step == 1 else [])
+
+    backend = RetreatingBackend(make)
+    assert backend.retreats == 1
+    assert run(backend, pool) == EXPECTED
+    assert backend.retreats == 3
+    backend.close()
+
+
+def test_where_none_can_be_made_it_is_out_of_memory(pool):
+    def make(step):
+        if step < 3:
+            raise MemoryError(f"step {step}")
+
+    with pytest.raises(errors.OutOfMemory, match="smallest tiles: step 2"):
+        RetreatingBackend(make)
+
+
 def test_another_error_is_no_reason_to_retreat(pool):
     backend = RetreatingBackend(lambda step: Backend(pool, ["break 2"]))
     with pytest.raises(errors.InferenceError, match="broke"):

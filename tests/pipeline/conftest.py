@@ -154,6 +154,68 @@ class FakeBackend(Scripted):
             pass
 
 
+class PacedToTensor(FakeToTensor):
+    """Works only while the backend computes, and then as long as there is room for the results."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(rig)
+        self._changed = threading.Condition()
+        self._allowed = math.inf
+
+    def convert(self, frame: Frame) -> Frame:
+        with self._changed:
+            assert self._changed.wait_for(lambda: frame.index < self._allowed, PATIENCE)
+        made = super().convert(frame)
+        with self._changed:
+            self._changed.notify_all()
+        return made
+
+    def go_on_until(self, count: int) -> None:
+        """Let so many frames be converted, and return once they are."""
+        with self._changed:
+            self._allowed = count
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self.calls["convert"] >= count, PATIENCE)
+
+
+class BatchingBackend(FakeBackend):
+    """Starts with a batch when it is full or one of its frames is wanted.
+
+    A slow one takes as long as the stages before need to fill what is before it, and those work at no other time.
+    """
+
+    def __init__(self, rig: Rig, batch: int, depth: int, *, slow: bool) -> None:
+        super().__init__(rig)
+        self.batch, self.slow = batch, slow
+        self.depth = depth
+        self.waiting = 0
+        self.launched: list[int] = []
+        self.computed = self.batches_done = self.collected = 0
+
+    def submit(self, frame: Frame) -> None:
+        super().submit(frame)
+        self.waiting += 1
+        if self.waiting == self.batch:
+            self._launch()
+
+    def collect(self) -> Frame:
+        if self.collected == sum(self.launched):
+            self._launch()
+        if self.collected == self.computed:
+            self.computed += self.launched[self.batches_done]
+            self.batches_done += 1
+            if self.slow:
+                assert isinstance(self.rig.to_tensor, PacedToTensor)
+                ahead = self.calls["submit"] + self.rig.config.preprocessed_capacity + 1
+                self.rig.to_tensor.go_on_until(min(ahead, self.rig.decoder.total))
+        self.collected += 1
+        return super().collect()
+
+    def _launch(self) -> None:
+        self.launched.append(self.waiting)
+        self.waiting = 0
+
+
 @attrs.frozen
 class Written:
     """What the encoder saw of a frame."""
@@ -234,6 +296,11 @@ class Rig:
         self.backend = FakeBackend(self)
         self.to_surface = FakeToSurface(self)
         self.encoder = FakeEncoder(self)
+
+    def compute_in_batches(self, batch: int, depth: int, *, slow: bool) -> None:
+        """Have a backend that computes several frames at a time."""
+        self.to_tensor = PacedToTensor(self)
+        self.backend = BatchingBackend(self, batch, depth, slow=slow)
 
     @property
     def parts(self) -> tuple[Scripted, ...]:

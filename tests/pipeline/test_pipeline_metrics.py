@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from rave_trio.errors import FrameCountMismatch
-from rave_trio.pipeline import ChannelMetrics, PipelineMetrics, StageMetrics
+from rave_trio.pipeline import ChannelMetrics, PipelineMetrics, StageMetrics, UpscalePipeline
 
 STAGES = ("decode", "preprocess", "inference", "encode")
 CHANNELS = ("decoded", "preprocessed", "upscaled")
@@ -91,3 +91,68 @@ async def test_time_is_accounted_to_work_and_waiting(rig):
         assert stage.busy + stage.waiting_for_input + stage.waiting_for_output <= run.result.elapsed
     assert run.result.stage("decode").waiting_for_input == 0
     assert run.result.stage("encode").waiting_for_output == 0
+
+
+async def test_every_call_is_in_the_latency_of_its_stage(rig):
+    metrics = await rig.run()
+
+    frames = metrics.frames_encoded
+    assert frames > 0
+    assert metrics.stage("decode").latency.calls == frames + 1, "the end is a call, too"
+    assert metrics.stage("preprocess").latency.calls == frames
+    assert metrics.stage("inference").latency.calls == 2 * frames + 1, "to submit, to collect, and to close"
+    assert metrics.stage("encode").latency.calls == frames + 1
+    for stage in metrics.stages:
+        assert stage.latency.total == pytest.approx(stage.busy)
+
+
+async def test_conversion_after_inference_is_counted_within_it(rig):
+    metrics = await rig.run()
+    assert 0 < metrics.postprocess < metrics.stage("inference").busy
+
+
+async def test_what_a_stage_does_now_counts_while_it_does_it(rig):
+    gate = rig.encoder.hold("write 0")
+
+    async with rig.running() as run:
+        await rig.settled()
+        first, second = run.pipeline.metrics.stage("encode"), run.pipeline.metrics.stage("encode")
+        gate.open()
+
+    assert (first.activity, first.frame) == ("busy", 0)
+    assert 0 < first.since < second.since
+    assert first.busy == pytest.approx(first.since)
+    assert first.busy < second.busy
+    assert run.result.stage("encode").activity is None
+
+
+class Written:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, str, float, float, int | None]] = []
+        self.depths: list[tuple[str, int]] = []
+
+    def span(self, *told) -> None:
+        self.spans.append(told)
+
+    def depth(self, *told) -> None:
+        self.depths.append(told)
+
+
+async def test_an_observer_is_told_all_that_the_meters_count(rig):
+    written = Written()
+    metrics = await rig.run(pipeline=UpscalePipeline(rig.config, rig.waiting, written))
+
+    for stage in metrics.stages:
+        for activity in ("busy", "waiting_for_input", "waiting_for_output"):
+            told = sum(
+                end - start for name, what, start, end, _ in written.spans if (name, what) == (stage.name, activity)
+            )
+            assert told == pytest.approx(getattr(stage, activity), abs=1e-9)
+    written_frames = [told[4] for told in written.spans if told[:2] == ("encode", "busy")]
+    assert written_frames == [*range(metrics.frames_encoded), None]
+    for channel in metrics.channels:
+        depths = [depth for name, depth in written.depths if name == channel.name]
+        assert max(depths) == channel.peak
+        assert depths[-1] == 0

@@ -247,6 +247,92 @@ class Failures:
             return None
 
 
+class Batches:
+    """Of backends that compute several frames or tiles at a time; those of one batch share its fate."""
+
+    def test_a_failing_one_fails_each_of_its_frames_and_no_other(self, rig, model, start, noise):
+        running = start()
+        rig.fail(running, {1})
+        count = 3 * rig.batch * rig.streams
+        pictures = [noise(HEIGHT, WIDTH, index) for index in range(count)]
+        given = [rig.frame(picture, index) for index, picture in enumerate(pictures)]
+        for each in given:
+            running.submit(each)
+        doomed = launches(rig, count)[1]
+        assert len(doomed) == rig.batch
+        for index, each in enumerate(given):
+            if index in doomed:
+                with pytest.raises(errors.InferenceError, match=rf"^model net failed on frame {index}: {TOO_DARK}$"):
+                    running.collect()
+                assert each.picture is None
+            else:
+                result = running.collect()
+                assert result is each
+                close_to(rig, rig.take(result), rig.reference(model, pictures[index]))
+
+    @pytest.mark.parametrize("launch", [0, 1, 2])
+    def test_a_failing_tile_fails_the_frames_that_are_in_its_batch(self, rig, upscaler, noise, launch):
+        running = rig.backend(Model("net", upscaler(size=(64, 64))), Geometry(64, 64, overlap=0, tiles=6))
+        rig.fail(running, {launch})
+        count = 2 * rig.streams
+        for index in range(count):
+            running.submit(rig.frame(noise(128, 192, index), index))
+        outcomes = [Failures.outcome(running) for _ in range(count)]
+        doomed = launches(rig, count, tiles=6)[launch]
+        assert outcomes == [None if index in doomed else index for index in range(count)]
+
+    def test_a_frame_that_is_wanted_goes_without_waiting_for_others(self, rig, model, start, noise):
+        running, picture = start(), noise(HEIGHT, WIDTH)
+        for index in range(3):
+            running.submit(rig.frame(picture, index))
+            result = running.collect()
+            assert result.index == index
+            close_to(rig, rig.take(result), rig.reference(model, picture))
+
+    def test_the_frames_of_one_that_is_not_full_do_not_fail_with_the_ones_before(self, rig, start, noise):
+        running = start()
+        rig.fail(running, {0})
+        running.submit(rig.frame(noise(HEIGHT, WIDTH), 0))
+        with pytest.raises(errors.InferenceError):
+            running.collect()
+        running.submit(rig.frame(noise(HEIGHT, WIDTH), 1))
+        assert Order.index(running) == 1
+
+    @pytest.mark.parametrize("count", [1, 2, 5])
+    def test_closing_drops_frames_that_wait_for_others(self, rig, start, noise, count):
+        running = start()
+        given = [rig.frame(noise(HEIGHT, WIDTH), index) for index in range(count)]
+        for each in given:
+            running.submit(each)
+        running.close()
+        assert all(each.picture is None for each in given)
+        assert rig.pool.stats().leased == 0
+
+    def test_frames_of_another_size_share_one(self, rig, upscaler, noise):
+        """As where a model of fixed size gets smaller frames and larger ones."""
+        fixed, free = Model("fixed", upscaler("fixed", size=(40, 56))), Model("free", upscaler("free"))
+        running = rig.backend(fixed, Geometry(40, 56, overlap=8, tiles=1))
+        pictures = [noise(height, width) for height, width in [(40, 56), (97, 131), (40, 56), (40, 80)]]
+        for index, picture in enumerate(pictures):
+            running.submit(rig.frame(picture, index))
+        for picture in pictures:
+            close_to(rig, rig.take(running.collect()), rig.reference(free, picture))
+
+
+def launches(rig: Any, frames: int, tiles: int = 1) -> list[set[int]]:
+    """Which frames are in each launch, where all batches get full: frames go to the streams in turn."""
+    made: list[set[int]] = []
+    lanes: list[list[int]] = [[] for _ in range(rig.streams)]
+    for index in range(frames):
+        lane = lanes[index % rig.streams]
+        for _ in range(tiles):
+            lane.append(index)
+            if len(lane) == rig.batch:
+                made.append(set(lane))
+                lane.clear()
+    return made
+
+
 def enlarged(rig: Rig, model: Model, picture: np.ndarray, tile: int | None = None) -> np.ndarray:
     """A picture through a backend of its own."""
     running = rig.backend(model, model.geometry(*picture.shape[1:], tile))

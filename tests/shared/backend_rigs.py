@@ -20,6 +20,7 @@ from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
 from rave_trio.inference.onnxruntime_session import Cpu
 from rave_trio.inference.openvino_backend import OpenVinoBackend
 from rave_trio.inference.openvino_model import Model
+from rave_trio.inference.side_by_side import SideBySide
 from rave_trio.memory import HostPool, Ledger
 from rave_trio.testing import assert_nothing_left
 from rave_trio.testing.backend import SimulatedBackend
@@ -154,17 +155,23 @@ class OnDevice(Rig):
 
 
 class OnnxRuntimeRig(OnDevice):
-    """onnxruntime on the CPU, over the memory of a simulated device, on a stream of it."""
+    """onnxruntime on the CPU, over the memory of a simulated device, on streams of it."""
 
     precision = "fp32"
+    batch = 1
+    streams = 1
 
     def samples(self, frame: Frame) -> np.ndarray:
         return host_view(frame.tensor).astype(np.float32)
 
     def fail(self, backend: Any, pieces: Iterable[int]) -> None:
-        backend._network = FailingNetwork(backend._network, frozenset(pieces))
+        fail_launches(backend, pieces)
 
     def _backend(self, model: Model, geometry: Geometry) -> Any:
+        made = [self._on_a_stream(model, geometry) for _ in range(self.streams)]
+        return made[0] if self.streams == 1 else SideBySide(made)
+
+    def _on_a_stream(self, model: Model, geometry: Geometry) -> OnnxRuntimeBackend:
         return OnnxRuntimeBackend(
             model.metadata,
             geometry,
@@ -174,6 +181,7 @@ class OnnxRuntimeRig(OnDevice):
             pool=self.pool,
             copy=host_copy,
             ledger=self.ledger,
+            batch=self.batch,
         )
 
     def _filled(self, lease: Any, picture: np.ndarray) -> DeviceArray:
@@ -190,19 +198,37 @@ class OnnxRuntimeHalfRig(OnnxRuntimeRig):
     tolerance = 4e-3
 
 
+class OnnxRuntimeBatchRig(OnnxRuntimeRig):
+    batch = 4
+
+
+class OnnxRuntimeStreamsRig(OnnxRuntimeRig):
+    streams = 2
+
+
+class OnnxRuntimeBatchStreamsRig(OnnxRuntimeRig):
+    batch = 2
+    streams = 2
+
+
+def fail_launches(backend: Any, failing: Iterable[int]) -> None:
+    """Let launches of a backend's networks, counted together, fail."""
+    started, failures = iter(range(1 << 30)), frozenset(failing)
+    for each in getattr(backend, "_backends", [backend]):
+        each._network = FailingNetwork(each._network, started, failures)
+
+
 class FailingNetwork:
     """A network that fails as asked."""
 
-    def __init__(self, network: Any, failing: frozenset[int]) -> None:
-        self._network, self._failing = network, failing
-        self._launched = 0
+    def __init__(self, network: Any, started: Any, failing: frozenset[int]) -> None:
+        self._network, self._started, self._failing = network, started, failing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)
 
     def launch(self, stream: Any, source: Any, target: Any, failed: Any, *held: Any) -> None:
-        self._launched += 1
-        if self._launched - 1 in self._failing:
+        if next(self._started) in self._failing:
             failed(RuntimeError(TOO_DARK))
         else:
             self._network.launch(stream, source, target, failed, *held)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backend_rigs import FailingNetwork, Rig
+from backend_rigs import Rig, fail_launches
 
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import use
@@ -17,6 +17,7 @@ from rave_trio.inference.model import Geometry, arena_bytes
 from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
 from rave_trio.inference.onnxruntime_session import Cuda, ort
 from rave_trio.inference.openvino_model import Model
+from rave_trio.inference.side_by_side import SideBySide
 
 
 def open_gpu() -> Any:
@@ -73,17 +74,23 @@ class OnnxRuntimeCudaRig(CudaRig):
     precision = "fp32"
     tolerance = 1e-4
     search = "HEURISTIC"
+    batch = 1
+    streams = 1
     memory_limit: int | None = None
     """None for what the model's load suggests."""
 
     def fail(self, backend: Any, pieces: Iterable[int]) -> None:
-        backend._network = FailingNetwork(backend._network, frozenset(pieces))
+        fail_launches(backend, pieces)
 
     def _backend(self, model: Model, geometry: Geometry) -> Any:
+        made = [self._on_a_stream(model, geometry) for _ in range(self.streams)]
+        return made[0] if self.streams == 1 else SideBySide(made)
+
+    def _on_a_stream(self, model: Model, geometry: Geometry) -> OnnxRuntimeBackend:
         from rave_trio.devices.copies import copy
 
         stream = self.device.stream()
-        limit = self.memory_limit or arena_bytes(model.load(geometry, self.precision))
+        limit = self.memory_limit or arena_bytes(model.load(geometry, self.precision), self.batch)
         return OnnxRuntimeBackend(
             model.metadata,
             geometry,
@@ -93,6 +100,7 @@ class OnnxRuntimeCudaRig(CudaRig):
             pool=self.pool,
             copy=copy,
             ledger=self.ledger,
+            batch=self.batch,
         )
 
 
@@ -100,3 +108,12 @@ class OnnxRuntimeCudaHalfRig(OnnxRuntimeCudaRig):
     precision = "fp16"
     dtype = np.float16
     tolerance = 8e-3
+
+
+class OnnxRuntimeCudaBatchRig(OnnxRuntimeCudaHalfRig):
+    batch = 4
+
+
+class OnnxRuntimeCudaBatchStreamsRig(OnnxRuntimeCudaHalfRig):
+    batch = 2
+    streams = 2

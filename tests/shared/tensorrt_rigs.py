@@ -14,13 +14,16 @@ from rave_trio.testing.tensorrt import Plan, StandIn, StandInDevice, tensorrt_ba
 
 
 class TensorRtRig(OnnxRuntimeRig):
+    streams = 2
+
     def _pool(self):
         self.device = StandInDevice(CAPACITY, latency=1.0, seed=3)
         return device_pool(self.device, self.ledger)
 
     def _backend(self, model, geometry):
         data = model.metadata
-        session = ort.InferenceSession(prepared(data, geometry, np.float32), providers=["CPUExecutionProvider"])
+        file = prepared(data, geometry, np.float32, self.batch)
+        session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
 
         def compute(tile: np.ndarray) -> np.ndarray:
             (result,) = session.run(None, {data.input_name: tile.astype(np.float32)})
@@ -29,7 +32,16 @@ class TensorRtRig(OnnxRuntimeRig):
         module = StandIn(self.device, network=compute)
         plan = Plan(data.scale, data.input_channels, data.output_channels, np.dtype(self.dtype).name)
         made = tensorrt_backend(
-            self.device, self.pool, self.pool, self.ledger, geometry, plan=plan, metadata=data, standin=module
+            self.device,
+            self.pool,
+            self.pool,
+            self.ledger,
+            geometry,
+            plan=plan,
+            metadata=data,
+            standin=module,
+            streams=self.streams,
+            batch=self.batch,
         )
         made.standin = module
         return made
@@ -48,3 +60,7 @@ class TensorRtRig(OnnxRuntimeRig):
 class TensorRtHalfRig(TensorRtRig):
     dtype = np.float16
     tolerance = 4e-3
+
+
+class TensorRtBatchRig(TensorRtRig):
+    batch = 2

@@ -46,8 +46,9 @@ def judge_copies(expected: ExpectedCopies, activity: Activity, frames: int, warm
     """Hold what was recorded of a run of ``frames`` frames against the plan.
 
     Fails for a frame-sized copy in the steady state that the plan has not, and where the plan has more than were
-    recorded.  Both are exact: the frames that are encoded when the steady state begins had their copies before, so no
-    more than those of the others can come; and over the whole run each frame's copies must be there.
+    recorded.  Neither fails a run that is as planned: the frames that are encoded when the steady state begins had
+    their copies before, so no more than those of the others can come; and over the whole run each frame's copies must
+    be there.  Frames that were uploaded ahead, some dozen at most, hide as many copies more of their planes' sizes.
 
     Warns for what cannot be judged: a clip of no more than ``warm_up`` frames, lost records, and small copies that add
     up to as much as a plane for each frame, as a picture does that is copied in pieces.

@@ -16,8 +16,9 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Token
 from cyclopts.config import Dict, Env, Toml
 
 from rave_trio import __version__, errors
-from rave_trio.cli import audit, compare, devices, graph, image, models, plan, probe, selftest, upscale
-from rave_trio.cli.flags import Output, stop_logging
+from rave_trio.cli import audit, compare, devices, fingerprint, graph, image, models, plan, probe, selftest, upscale
+from rave_trio.cli.flags import Output
+from rave_trio.cli.logs import stop_logging
 from rave_trio.cli.render import put, say
 from rave_trio.profiles import DEFAULT as NO_PROFILE
 from rave_trio.profiles import ProfilePreset, profile_named
@@ -33,8 +34,8 @@ TOML file (`--config`, else `./rave-trio.toml`, else `~/.config/rave-trio/config
 the default.
 
 **Exit status**: 0 done; 1 compare found differences, selftest a failure, or audit a promise that does not hold; 2
-usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59 a fault of rave-trio; 60-69 the
-run's contract; 130 stopped by a signal, what was finished is kept as `OUT.partial.mkv`.
+usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59 a fault of rave-trio; 60-69 watching
+the run; 70-79 its contract; 130 stopped by a signal, what was finished is kept as `OUT.partial.mkv`.
 """
 
 
@@ -68,6 +69,7 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
     app.command(compare.compare)
     app.command(models.models)
     app.command(devices.devices)
+    app.command(fingerprint.fingerprint)
     app.command(selftest.selftest)
     app.command(audit.audit)
     return app

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from rave_trio.errors import UsageError
 from rave_trio.options import UpscaleOptions
-
-LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,16 @@ class Common:
     """Print exactly one JSON object on stdout, on success and on failure."""
 
     verbose: Annotated[int, Parameter(name=("--verbose", "-v"), count=True, negative="")] = 0
-    """Log more on stderr; -vv for all of it."""
+    """Log more on stderr; -vv for details, -vvv for every call of every stage."""
+
+    debug: Annotated[bool, Parameter(negative="")] = False
+    """The same as -vv."""
+
+    trace_log: Annotated[bool, Parameter(negative="")] = False
+    """The same as -vvv."""
+
+    log_format: Literal["text", "json"] = "text"
+    """A line of the log as key=value, or as a JSON object."""
 
     log_file: Path | None = None
     """Write the log to this file instead of stderr."""
@@ -41,28 +45,11 @@ class Common:
     """Read defaults from this TOML file."""
 
     def start_logging(self) -> None:
-        """Send the library's log records where the flags say, until :func:`stop_logging`."""
-        try:
-            handler = logging.FileHandler(self.log_file) if self.log_file else logging.StreamHandler()
-        except OSError as error:
-            raise UsageError(f"cannot write the log {self.log_file}: {error.strerror}") from error
-        logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        level = LEVELS[min(self.verbose, 2)]
-        logger = logging.getLogger("rave_trio")
-        logger.addHandler(handler)
-        logger.propagate = False  # a library's basicConfig would print everything a second time
-        logger.setLevel(min(level, logging.INFO) if self.log_file else level)
+        """Show the library's log as the flags say, until :func:`rave_trio.cli.logs.stop_logging`."""
+        from rave_trio.cli.logs import start_logging
 
-
-def stop_logging() -> None:
-    """Undo every :meth:`Common.start_logging`."""
-    logger = logging.getLogger("rave_trio")
-    logger.propagate = True
-    for handler in logger.handlers[:]:
-        logger.removeHandler(handler)
-        with contextlib.suppress(OSError):
-            handler.close()
+        verbosity = 3 if self.trace_log else max(self.verbose, 2 if self.debug else 0)
+        start_logging(verbosity, self.log_format, self.log_file)
 
 
 @Parameter(name="*")
@@ -102,6 +89,12 @@ class JobFlags:
 
     tile: int | None = None
     """Cut frames into tiles of at most this many pixels a side; by default only where memory asks for it."""
+
+    batch: str = "auto"
+    """Frames or tiles that a GPU computes at a time; auto measures once what is fastest and remembers it."""
+
+    streams: str = "auto"
+    """Batches that a GPU, or frames that the CPU works on at once; auto goes by the cores, on a GPU by measuring."""
 
     vram_limit: str | None = None
     """Use at most this much memory for frames and network, as 2GiB or 800MB; by default half of what is there."""
@@ -144,9 +137,20 @@ class JobFlags:
 
     contract: Path | None = None
     """Keep what this contract (JSON or TOML) asks of the run, or refuse or fail; see docs/graph.md."""
+    trace: Path | None = None
+    """Write a trace of the run to this file, for Perfetto or chrome://tracing."""
+
+    report: Path | None = None
+    """Write a report of the run to this file: a page (.html) or JSON (.json)."""
+
+    metrics_port: int | None = None
+    """Serve metrics for Prometheus at this port while the run lasts, and its health at /healthz; 0 takes a free one."""
+
+    metrics_host: str = "127.0.0.1"
+    """The address to serve metrics at; 0.0.0.0 lets other machines read them."""
 
     overwrite: Annotated[bool, Parameter(name=("--overwrite", "-y"), negative="")] = False
-    """Replace the output if it exists."""
+    """Replace the output, the trace and the report if they exist."""
 
     def options(self, input: Path, output: Path) -> UpscaleOptions:
         """The job that these flags ask for.  Raises GraphError for a graph or contract that makes no sense."""

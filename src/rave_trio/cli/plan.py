@@ -68,6 +68,7 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
             "backend",
             _backend(plan),
         ),
+        *([("tuning", plan.tuning.text())] if plan.tuning else []),
         ("decoder", plan.decoder),
         ("encoder", f"{plan.encoder.encoder} {options}".rstrip()),
         (
@@ -105,4 +106,7 @@ def _tiles(geometry: Geometry) -> str:
 
 def _backend(plan: EnginePlan) -> str:
     where = f"{plan.backend} on {plan.device.name}, {plan.precision}"
-    return where if plan.gpu else f"{where}, {plan.streams} streams, {plan.threads} threads"
+    streams = f"{plan.streams} stream{'s' if plan.streams > 1 else ''}"
+    if plan.gpu is None:
+        return f"{where}, {streams}, {plan.threads} threads"
+    return f"{where}, {streams}, {f'batches of {plan.batch}' if plan.batch > 1 else 'pictures one by one'}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from rave_trio.devices.libraries import Library
+from rave_trio.devices.libraries import Library, installed
 from rave_trio.devices.nvidia import Gpu
 
 
@@ -56,6 +56,12 @@ def backends(libraries: tuple[Library, ...], gpus: tuple[Gpu, ...]) -> tuple[Bac
             why_not = _no_video(gpus)
         found.append(Backend(name, purpose, why_not is None, why_not))
     return tuple(found)
+
+
+def library_version(backend: str) -> str | None:
+    """The version of what a backend computes with; None where that is not known."""
+    needs = next((needs for name, _, needs in _BACKENDS if name == backend), ())
+    return next((library.version for library in installed() if library.name in needs), None)
 
 
 def _runs_rtx(gpu: Gpu) -> bool:

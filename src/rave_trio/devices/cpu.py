@@ -59,3 +59,11 @@ def _read_words(name: str) -> list[str]:
         return (CGROUP / name).read_text().split()
     except OSError:
         return []
+
+
+def resident_bytes() -> int | None:
+    """The memory of this process that is in RAM now; None where the system does not say (Linux alone does here)."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
 from pathlib import Path
 
 import attrs
 
-from rave_trio.caches import cache_folder
+from rave_trio.caches import cache_folder, write_whole
 from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, VideoEngines, video_engines
 
 FORMAT = 1
@@ -33,7 +32,7 @@ def remembered_engines(gpu: Gpu, driver: str | None, library: str | None) -> Vid
     found = video_engines(gpu, True)
     if found.decoders:  # else something may have been in the way
         with contextlib.suppress(OSError):
-            _write(path, found)
+            write_whole(path, json.dumps(attrs.asdict(found)))
     return found
 
 
@@ -44,10 +43,3 @@ def _read(path: Path) -> VideoEngines:
         tuple(EncoderFormat(**each) for each in kept["encoders"]),
         tuple(kept["notes"]),
     )
-
-
-def _write(path: Path, engines: VideoEngines) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        json.dump(attrs.asdict(engines), file)
-    Path(file.name).replace(path)

@@ -34,9 +34,20 @@ _DISTRIBUTIONS = {
 """By name: the distributions that bring it, of which one is enough, and what installs it."""
 
 
+ALWAYS_USED = ("trio", "attrs", "av", "numpy")
+SOMETIMES_USED = ("onnx", "onnxruntime")
+
+
 def installed() -> tuple[Library, ...]:
     """All libraries of interest, installed or not."""
     return tuple(Library(name, _version(names), install) for name, (names, install) in _DISTRIBUTIONS.items())
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of all libraries that decide what a run does, by name.  Blocking, some milliseconds."""
+    known = {name: _version((name,)) for name in ALWAYS_USED + SOMETIMES_USED}
+    known |= {library.name: library.version for library in installed()}
+    return {name: version for name, version in sorted(known.items()) if version is not None}
 
 
 def _version(distributions: tuple[str, ...]) -> str | None:

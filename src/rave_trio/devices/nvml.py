@@ -4,7 +4,7 @@ NVML counts GPUs by PCI bus and shows all of them.  CUDA counts those that ``CUD
 variable's order, else the fastest first unless ``CUDA_DEVICE_ORDER=PCI_BUS_ID``.  So ordinals of the two must not be
 mixed: a GPU is the same where its UUID is.
 
-Threads: any; each call opens the library and closes it again.
+Threads: any; each call opens the library and closes it again, but for a :class:`GpuGauge`, which keeps it open.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+
+import attrs
 
 from rave_trio.devices.libraries import EXTRA
 
@@ -67,6 +69,16 @@ def driver_version() -> str | None:
     return found.decode() if isinstance(found, bytes) else found
 
 
+def cuda_version() -> str | None:
+    """The newest CUDA that the driver runs, such as ``13.0``; None where NVML does not say."""
+    try:
+        with nvml() as module:
+            found = asked(module, module.nvmlSystemGetCudaDriverVersion)
+    except NvmlUnavailable:
+        return None
+    return f"{found // 1000}.{found % 1000 // 10}" if found else None
+
+
 def memory_in_use(uuid: str) -> int:
     """Bytes of the memory of the GPU, or MIG instance, with this UUID that are taken, by whomever.
 
@@ -93,11 +105,58 @@ def memory_of_this_process(uuid: str) -> int | None:
     return None
 
 
+@attrs.frozen
+class GpuLoad:
+    """A moment of a GPU, whoever uses it.  None where NVML does not say, as of the shares of a MIG instance."""
+
+    memory_used: int | None = None
+    """Bytes."""
+    busy: float | None = None
+    """Share of the driver's last sampling period (up to a second) in which a kernel ran; 0 to 1."""
+    decoder: float | None = None
+    """The same of NVDEC."""
+    encoder: float | None = None
+    """The same of NVENC."""
+
+
+class GpuGauge:
+    """Reads one GPU again and again, NVML held open.  Any thread."""
+
+    def __init__(self, uuid: str) -> None:
+        """Raises NvmlUnavailable where there is nothing to read."""
+        with contextlib.ExitStack() as held:
+            self._module = held.enter_context(nvml())
+            self._handle = next(_handles(self._module, uuid), None)
+            if self._handle is None:
+                raise NvmlUnavailable(f"NVML does not know the GPU {uuid}")
+            self._held = held.pop_all()
+
+    def read(self) -> GpuLoad:
+        """How things are now.  Blocks for as long as the driver takes, a millisecond or so."""
+        module, handle = self._module, self._handle
+        memory = asked(module, module.nvmlDeviceGetMemoryInfo, handle)
+        rates = asked(module, module.nvmlDeviceGetUtilizationRates, handle)
+        decoder = asked(module, module.nvmlDeviceGetDecoderUtilization, handle)
+        encoder = asked(module, module.nvmlDeviceGetEncoderUtilization, handle)
+        return GpuLoad(
+            None if memory is None else int(memory.used),
+            None if rates is None else rates.gpu / 100,
+            None if decoder is None else decoder[0] / 100,
+            None if encoder is None else encoder[0] / 100,
+        )
+
+    def close(self) -> None:
+        """Let go of NVML.  Idempotent."""
+        self._held.close()
+
+
 def _handles(module: Any, uuid: str) -> Iterator[Any]:
+    """The GPU of that UUID, however it is written."""
     digits = bare(uuid)
     canonical = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
     for prefix in ("GPU-", "MIG-"):
-        if (handle := asked(module, module.nvmlDeviceGetHandleByUUID, prefix + canonical)) is not None:
+        handle = asked(module, module.nvmlDeviceGetHandleByUUID, prefix + canonical)
+        if handle is not None:
             yield handle
 
 

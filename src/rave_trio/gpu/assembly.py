@@ -5,6 +5,9 @@ Each stage has a stream of its own, and memory carries the order between them, s
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +25,7 @@ from rave_trio.frames import Frame, Surface, Tensor
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, arena_bytes
 from rave_trio.inference.retreat import Backend, RetreatingBackend
+from rave_trio.inference.side_by_side import SideBySide
 from rave_trio.media.decoder import VideoDecoder
 from rave_trio.media.download import DownloadingEncoder
 from rave_trio.media.encoders import ENCODERS
@@ -34,6 +38,9 @@ from rave_trio.pipeline import Converter
 from rave_trio.plan import EnginePlan
 from rave_trio.resizing.device import DeviceResizer
 from rave_trio.steps import Enhancing, Resizing, Step
+
+if TYPE_CHECKING:
+    from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
 
 DENSE = 1
 """NVENC takes rows without a gap."""
@@ -62,8 +69,8 @@ class GpuWorkshop:
             launcher=CudaLauncher(),
         )
 
-    def network(self, step: Enhancing, geometry: Geometry, streams: int) -> Backend:
-        """A backend for that shape."""
+    def network(self, step: Enhancing, geometry: Geometry, streams: int, batch: int) -> Backend:
+        """A backend for that shape, ``batch`` pictures at a time on each of ``streams`` streams."""
         if self._how.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network
 
@@ -77,7 +84,17 @@ class GpuWorkshop:
                 pool=self._pool,
                 scratch=self._scratch,
                 ledger=self._ledger,
+                streams=streams,
+                batch=batch,
             )
+        with contextlib.ExitStack() as undo:
+            made = [
+                undo.enter_context(contextlib.closing(self._on_a_stream(step, geometry, batch))) for _ in range(streams)
+            ]
+            undo.pop_all()
+            return made[0] if streams == 1 else SideBySide(made)
+
+    def _on_a_stream(self, step: Enhancing, geometry: Geometry, batch: int) -> OnnxRuntimeBackend:
         from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
         from rave_trio.inference.onnxruntime_session import Cuda
 
@@ -88,11 +105,14 @@ class GpuWorkshop:
             step.model.metadata,
             geometry,
             precision=self._how.precision,
-            provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load), search=search),
+            provider=Cuda(
+                int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load, batch), search=search
+            ),
             stream=stream,
             pool=self._pool,
             copy=copy,
             ledger=self._ledger,
+            batch=batch,
         )
 
     def tensor(self, samples: npt.NDArray[np.float32]) -> Tensor:

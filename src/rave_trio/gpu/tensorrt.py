@@ -32,9 +32,6 @@ log = logging.getLogger("rave_trio.inference")
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """The modules, by the names of the backends."""
 
-STREAMS = 2
-"""Execution contexts: one computes while the other's frame comes and goes."""
-
 
 def tensorrt_network(
     backend: str,
@@ -47,8 +44,12 @@ def tensorrt_network(
     pool: DevicePool,
     scratch: DevicePool,
     ledger: Ledger,
+    streams: int,
+    batch: int,
 ) -> TensorRtBackend:
-    """The engine of one tile shape, from the cache or built now, which takes up to minutes; ``size`` is the frames'.
+    """The engine of one tile shape and batch, from the cache or built now, which takes up to minutes.
+
+    ``size`` is the frames'; ``streams`` is the number of execution contexts, each with a stream of its own.
 
     Called from a Trio worker thread, a build ends when the task there is cancelled.  Raises DeviceUnknown if the
     library is not there or refuses the GPU, ModelUnsupported, OutOfMemory.
@@ -56,8 +57,8 @@ def tensorrt_network(
     library, name = load_library(LIBRARIES[backend]), model.metadata.name
     if refused := library.refusal(device.compute_capability):
         raise errors.DeviceUnknown(refused, remedy="use --backend auto")
-    onnx = prepared(model.metadata, geometry, dtype)
-    shapes = Shapes.fixed(1, model.metadata.input_channels, geometry.tile_height, geometry.tile_width)
+    onnx = prepared(model.metadata, geometry, dtype, batch)
+    shapes = Shapes.fixed(batch, model.metadata.input_channels, geometry.tile_height, geometry.tile_width)
     targets = [device.compute_capability] if library.is_rtx else []
     key = engine_key(
         library,
@@ -81,12 +82,13 @@ def tensorrt_network(
         engine,
         model.metadata,
         geometry,
-        streams=[device.stream() for _ in range(STREAMS)],
+        streams=[device.stream() for _ in range(streams)],
         pool=pool,
         scratch=scratch,
         ledger=ledger,
         copy=copy,
         size=size,
+        batch=batch,
         handle=lambda stream: int(stream.raw.handle),
         current=device.current,
         keep_compiled=lambda compiled: cache.store(key, compiled, "runtime"),

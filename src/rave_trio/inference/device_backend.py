@@ -2,10 +2,8 @@
 
 A frame that the model takes whole, and that begins where the library wants it to, is read and written in place.  All
 others go tile by tile through a pair of buffers of the model's shape: cut, compute and paste follow one another on one
-stream, so one pair serves all frames under way.
-
-Frames are computed one by one.  A batch would need its frames in one piece of memory, where they do not lie, so each
-would be copied; and a frame of ordinary size keeps a whole device busy.
+stream, so one pair serves all frames under way.  With batches, whole frames and tiles alike go through such a pair,
+several at a time.
 """
 
 from __future__ import annotations
@@ -16,23 +14,20 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import attrs
 import numpy as np
 
 from rave_trio import errors
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import DeviceMemory, Event, LaunchError, Stream, use
 from rave_trio.frames import Frame, Tensor
-from rave_trio.inference.device_tiles import Copy, cut, paste, planes
+from rave_trio.inference.device_batches import Batches, Job, depth_for, pieces_of, tiles_of
+from rave_trio.inference.device_tiles import Copy, cut, paste, stacked
 from rave_trio.inference.model import Geometry, ModelMetadata
-from rave_trio.inference.tiling import Tile, tiles
+from rave_trio.inference.tiling import Tile
 from rave_trio.memory import Lease
 
 DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
 """Of tensors, by precision."""
-
-DEPTH = 3
-"""Frames under way at once: one is computed, one waits for it, and one is on its way to or from the stage."""
 
 
 class Network(Protocol):
@@ -49,7 +44,9 @@ class Network(Protocol):
     def launch(
         self, stream: Stream, source: DeviceArray, target: DeviceArray, failed: Callable[[Exception], None], *held: Any
     ) -> None:
-        """Run on ``source`` into ``target``, dense and C x h x w, in ``stream``'s order, and return at once.
+        """Run on ``source`` into ``target``, dense and N x C x h x w, in ``stream``'s order, and return at once.
+
+        N is the batch that the network was made for.
 
         A failure that leaves the stream usable is given to ``failed``; ``held`` must stay open until the work is done.
         """
@@ -68,26 +65,13 @@ class DevicePool(Protocol):
         """A loan of at least ``nbytes`` of device memory."""
 
 
-@attrs.define(eq=False)
-class _Job:
-    """A frame on the device, where its result goes, when that is there, and what the model said against it."""
-
-    frame: Frame
-    output: Tensor
-    failures: list[Exception]
-    done: Event
-
-    def close(self) -> None:
-        self.output.close()
-        self.frame.close()
-
-
 class DeviceBackend:
     """Frames with tensors in, the same frames with larger tensors out, in order.
 
     A tensor's array is a :class:`~rave_trio.devices.arrays.DeviceArray`, 3 x H x W of the network's dtype; what comes
     out is 3 (or 1) x H*scale x W*scale, dense, in memory leased from ``pool``.  :meth:`submit` starts a frame on the
     stream and :meth:`collect` waits for the oldest; up to :attr:`depth` frames may be under way, and more only wait.
+    With a ``batch`` above 1 a frame may wait for others to start with, until it is collected at the latest.
     Work that others launched before with a frame's memory comes first: see ``last_use`` in
     :mod:`rave_trio.devices.interface`.  One caller at a time, from any thread.
     """
@@ -101,16 +85,20 @@ class DeviceBackend:
         stream: Stream,
         pool: DevicePool,
         copy: Copy,
-        depth: int = DEPTH,
+        batch: int = 1,
     ) -> None:
+        """``batch`` is the N of what ``network`` takes, the backend's own from now on."""
         self.metadata = metadata
-        self.depth = depth
+        self.depth = depth_for(geometry, batch)
         self._geometry = geometry
         self._network = network
         self._stream = stream
         self._pool = pool
         self._copy = copy
-        self._jobs: deque[_Job] = deque()
+        self._batch = batch
+        self._batches: Batches | None = None
+        """For more than one at a time, once a frame has come."""
+        self._jobs: deque[Job] = deque()
         self._buffers: dict[str, Lease[Any]] = {}
         """For tiles: the network's input and output, once they are needed."""
 
@@ -130,16 +118,16 @@ class DeviceBackend:
             raise TypeError(f"frame {frame.index} is {source.dtype}, model {self.metadata.name} runs in {self.dtype}")
         scale, groups = self.metadata.scale, 3 // self.metadata.input_channels
         shape = (self.metadata.output_channels * groups, source.shape[1] * scale, source.shape[2] * scale)
-        tensor = self._leased(shape)
-        assert isinstance(frame.picture, Tensor)
-        held = frame.picture.lease, tensor.lease
-        failures: list[Exception] = []
+        job = Job(frame, self._leased(shape))
         try:
-            done = self._start(source, tensor.array, failures, held)
+            if self._batch == 1:
+                job.done = self._start(source, job.output.array, job.failures, job.held)
+            else:
+                self._gather(job)
         except BaseException:
-            tensor.close()
+            job.output.close()
             raise
-        self._jobs.append(_Job(frame, tensor, failures, done))
+        self._jobs.append(job)
 
     def collect(self) -> Frame:
         """The oldest frame under way, with its result.  Blocks until it is there.
@@ -149,6 +137,9 @@ class DeviceBackend:
         """
         job = self._jobs[0]
         name, index = self.metadata.name, job.frame.index
+        if job.done is None and self._batches is not None:
+            self._batches.launch()
+        assert job.done is not None
         try:
             job.done.wait()
         except LaunchError as error:
@@ -159,6 +150,7 @@ class DeviceBackend:
             return job.frame.become(job.output)
         job.close()
         first = job.failures[0]
+        job.failures.clear()  # or the error's traceback and the frame would keep each other alive
         scarce, reason = self._network.describe(first)
         if scarce:
             raise errors.OutOfMemory(f"model {name} found no memory for frame {index}: {reason}") from first
@@ -166,11 +158,13 @@ class DeviceBackend:
 
     def close(self) -> None:
         """Wait for what runs, drop every frame that was not collected, and let go of the network.  Idempotent."""
-        while self._jobs:
-            job = self._jobs.popleft()
+        if self._batches is not None:
+            self._batches.clear()
+        if self._jobs:
             with contextlib.suppress(LaunchError):
-                job.done.wait()
-            job.close()
+                self._stream.synchronize()
+        while self._jobs:
+            self._jobs.popleft().close()
         while self._buffers:
             self._buffers.popitem()[1].close()
         self._network.close()
@@ -179,16 +173,8 @@ class DeviceBackend:
         self, source: DeviceArray, output: DeviceArray, failures: list[Exception], held: tuple[Any, ...]
     ) -> Event:
         """Launch all that a frame takes; the moment at which it is done."""
-        data, geometry = self.metadata, self._geometry
-        height, width = source.shape[1:]
-        cuts = list(tiles(height, width, geometry.tile_height, geometry.tile_width, geometry.overlap, geometry.period))
-        pieces = [
-            (planes(source, group * data.input_channels, data.input_channels),
-             planes(output, group * data.output_channels, data.output_channels))
-            for group in range(3 // data.input_channels)
-        ]  # fmt: skip
-        entry = (data.input_channels, geometry.tile_height, geometry.tile_width)
-        result = (data.output_channels, geometry.tile_height * data.scale, geometry.tile_width * data.scale)
+        entry, result = self._shapes()
+        cuts, pieces = tiles_of(source, self._geometry), pieces_of(source, output, self.metadata)
         into = None if all(self._fits(each, entry) for each, _ in pieces) else self._buffer("input", entry)
         out = None if all(self._fits(each, result) for _, each in pieces) else self._buffer("output", result)
         memories: list[DeviceMemory] = [array.memory for array in (source, output, into, out) if array is not None]
@@ -197,6 +183,32 @@ class DeviceBackend:
                 for tile in cuts:
                     self._compute(picture, tile, target, into, out, failures, held)
         return self._stream.record()
+
+    def _gather(self, job: Job) -> None:
+        """Have a frame computed together with others, as soon as those are there."""
+        if self._batches is None:
+            source, target = (
+                self._buffer(kind, (self._batch * channels, *size))
+                for kind, (channels, *size) in zip(("input", "output"), self._shapes(), strict=True)
+            )
+            self._batches = Batches(
+                self._batch, source, target, self._compute_batch, stream=self._stream, copy=self._copy
+            )
+        self._batches.add(job, self.metadata, self._geometry)
+
+    def _compute_batch(
+        self, source: DeviceArray, target: DeviceArray, failed: Callable[[Any], None], held: tuple[Any, ...]
+    ) -> None:
+        source, target = stacked(source, self._batch), stacked(target, self._batch)
+        self._network.launch(self._stream, source, target, failed, *held)
+
+    def _shapes(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Of one picture as the network takes it, and of its result: C x h x w."""
+        data, geometry = self.metadata, self._geometry
+        return (
+            (data.input_channels, geometry.tile_height, geometry.tile_width),
+            (data.output_channels, geometry.tile_height * data.scale, geometry.tile_width * data.scale),
+        )
 
     def _compute(
         self,
@@ -213,7 +225,7 @@ class DeviceBackend:
         if into is not None:
             cut(self._copy, self._stream, picture, tile, into)
         read, written = picture if into is None else into, target if out is None else out
-        self._network.launch(self._stream, read, written, failures.append, *held)
+        self._network.launch(self._stream, stacked(read, 1), stacked(written, 1), failures.append, *held)
         if out is not None:
             paste(self._copy, self._stream, out, tile, target, self.metadata.scale)
 

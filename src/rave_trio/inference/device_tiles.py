@@ -37,6 +37,13 @@ def planes(array: DeviceArray, first: int, count: int) -> DeviceArray:
     return DeviceArray(array.memory, (count, height, width), array.dtype, offset=offset, pitch=array.pitch)
 
 
+def stacked(array: DeviceArray, count: int) -> DeviceArray:
+    """``array`` (count * C x H x W) as pictures, count x C x H x W."""
+    channels, height, width = array.shape
+    shape = (count, channels // count, height, width)
+    return DeviceArray(array.memory, shape, array.dtype, offset=array.offset, pitch=array.pitch)
+
+
 def cut(copy: Copy, stream: Stream, picture: DeviceArray, tile: Tile, target: DeviceArray) -> None:
     """Fill ``target`` (C x h x w) with a tile of ``picture`` (C x H x W); beyond the picture its edge is repeated.
 

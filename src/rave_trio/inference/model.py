@@ -65,9 +65,9 @@ ARENA_SLACK = 256 << 20
 """Bytes beside a model's tensors and weights that convolutions may want to work in."""
 
 
-def arena_bytes(load: ModelLoad) -> int:
-    """What a library on a GPU may take for one shape: its scratch memory and the weights.
+def arena_bytes(load: ModelLoad, batch: int = 1) -> int:
+    """What a library on a GPU may take for ``batch`` pictures at once of one shape: its scratch memory and the weights.
 
     Twice what the graph needs, since NHWC and NCHW copies of a tensor are alive together, and the slack.
     """
-    return 2 * (load.activation_bytes + load.weight_bytes) + ARENA_SLACK
+    return 2 * (batch * load.activation_bytes + load.weight_bytes) + ARENA_SLACK

@@ -13,15 +13,15 @@ CONSTANT_INITIALIZERS = 4
 """From this IR version on, weights that are not listed as inputs are constants."""
 
 
-def prepared(metadata: ModelMetadata, geometry: Geometry, dtype: npt.DTypeLike) -> bytes:
-    """The model as an ONNX file of input 1 x C x tile height x tile width and ``dtype`` (float32 or float16).
+def prepared(metadata: ModelMetadata, geometry: Geometry, dtype: npt.DTypeLike, batch: int = 1) -> bytes:
+    """The model as an ONNX file of input batch x C x tile height x tile width and ``dtype`` (float32 or float16).
 
     Made anew each time and kept nowhere: it takes about 15 ms for the shipped models, less from the second on.  Raises
     ModelUnsupported for what the ONNX standard does not describe.
     """
     path = metadata.path
     try:
-        model: bytes = in_precision(_fixed(onnx.load(path), metadata, geometry), dtype).SerializeToString()
+        model: bytes = in_precision(_fixed(onnx.load(path), metadata, geometry, batch), dtype).SerializeToString()
         return model
     except NoSchema as error:
         raise errors.ModelUnsupported(f"{path} cannot be computed in another precision: {error}") from error
@@ -29,12 +29,12 @@ def prepared(metadata: ModelMetadata, geometry: Geometry, dtype: npt.DTypeLike) 
         raise errors.ModelUnsupported(f"{path} contradicts itself: {error}") from error
 
 
-def _fixed(model: onnx.ModelProto, metadata: ModelMetadata, geometry: Geometry) -> onnx.ModelProto:
+def _fixed(model: onnx.ModelProto, metadata: ModelMetadata, geometry: Geometry, batch: int) -> onnx.ModelProto:
     """The model, changed in place: its one input of fixed shape, its weights constant, all other shapes left open."""
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     (source,) = [value for value in graph.input if value.name not in weights]
-    shape = (1, metadata.input_channels, geometry.tile_height, geometry.tile_width)
+    shape = (batch, metadata.input_channels, geometry.tile_height, geometry.tile_width)
     for dimension, size in zip(source.type.tensor_type.shape.dim, shape, strict=True):
         dimension.dim_value = size
     del graph.input[:]

@@ -5,15 +5,13 @@ on the stream that it is given and does not wait for it: a run returns when its 
 
 No CUDA graphs: a graph holds the addresses with which it was captured, so every frame would be copied into fixed
 buffers and out of them, to save launches (about 40 a frame) that the host makes while the frame before is computed.
-
-Frames are computed one by one, see :mod:`rave_trio.inference.device_backend`.
 """
 
 from __future__ import annotations
 
 from rave_trio import errors
 from rave_trio.devices.interface import Stream
-from rave_trio.inference.device_backend import DEPTH, DTYPES, DeviceBackend, DevicePool
+from rave_trio.inference.device_backend import DTYPES, DeviceBackend, DevicePool
 from rave_trio.inference.device_tiles import Copy
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.onnx_model import prepared
@@ -46,7 +44,7 @@ class OnnxRuntimeBackend(DeviceBackend):
         pool: DevicePool,
         copy: Copy,
         ledger: Ledger | None = None,
-        depth: int = DEPTH,
+        batch: int = 1,
     ) -> None:
         """Takes well under a second; with the CUDA provider the first frame takes some more, see ``search``.
 
@@ -60,12 +58,12 @@ class OnnxRuntimeBackend(DeviceBackend):
         dtype = DTYPES[precision]
         self._arena = _arena(provider, ledger)
         try:
-            model = prepared(metadata, geometry, dtype)
+            model = prepared(metadata, geometry, dtype, batch)
             session = OnnxRuntimeSession(model, metadata.name, dtype, provider)
         except BaseException:
             self._close_arena()
             raise
-        super().__init__(metadata, geometry, session, stream=stream, pool=pool, copy=copy, depth=depth)
+        super().__init__(metadata, geometry, session, stream=stream, pool=pool, copy=copy, batch=batch)
 
     def close(self) -> None:
         """Wait for what runs, drop every frame that was not collected, and give back the arena.  Idempotent."""

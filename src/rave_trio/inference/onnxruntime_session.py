@@ -112,7 +112,7 @@ class OnnxRuntimeSession:
     ) -> None:
         """Run on ``source`` into ``target`` in ``stream``'s order, and return at once.
 
-        Both are dense, C x h x w of the session's ``dtype``, and begin at a multiple of ``alignment`` bytes.  A
+        Both are dense, N x C x h x w of the session's ``dtype``, and begin at a multiple of ``alignment`` bytes.  A
         failure of the model is given to ``failed``, at once or when the work's turn comes, and leaves the stream
         usable.  ``held`` is what must stay open until then.
         """
@@ -142,8 +142,8 @@ class OnnxRuntimeSession:
         try:
             binding = self._session.io_binding()
             place = self._kind, self._device, self.dtype.type
-            binding.bind_input(self._input, *place, (1, *source_shape), source)
-            binding.bind_output(self._output, *place, (1, *target_shape), target)
+            binding.bind_input(self._input, *place, source_shape, source)
+            binding.bind_output(self._output, *place, target_shape, target)
             self._session.run_with_iobinding(binding, self._options)
         except FAILURES as error:
             failed(error)

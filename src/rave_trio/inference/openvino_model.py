@@ -17,7 +17,7 @@ from rave_trio.inference.catalogue import sha256_of
 from rave_trio.inference.graph import input_shape, key, output_shape, sources
 from rave_trio.inference.model import CONTRACT, Geometry, ModelLoad, ModelMetadata
 from rave_trio.inference.openvino_runtime import PRECISIONS, core, is_out_of_memory, reason
-from rave_trio.inference.receptive_field import receptive_field
+from rave_trio.inference.receptive_field import keeps_pictures_apart, receptive_field
 from rave_trio.inference.resize import rewrite_resizes
 from rave_trio.inference.tiling import tiles
 
@@ -26,6 +26,9 @@ ALIGNMENTS = (1, 2, 4, 8, 16, 32, 64)
 
 PROBE_SIZE = ALIGNMENTS[-1]
 """Height and width at which a model of free size is asked for its scale."""
+
+PROBE_BATCH = 7
+"""Pictures with which a model is asked whether it takes several."""
 
 UNKNOWN_OVERLAP = 32
 """Input pixels of overlap for a graph whose receptive field cannot be told."""
@@ -82,6 +85,16 @@ class Model:
                 remedy="use a model of free or larger size" if data.height else "use a larger --tile",
             ) from error
         return Geometry(tile_height, tile_width, overlap, count, reach, period)
+
+    @cached_property
+    def takes_batches(self) -> bool:
+        """Whether several pictures at once are certain to give what each gives alone, by what the graph says."""
+        data = self.metadata
+        try:
+            several = self._shaped(data.height or PROBE_SIZE, data.width or PROBE_SIZE, PROBE_BATCH)
+        except RuntimeError:
+            return False
+        return keeps_pictures_apart(several)
 
     def load(self, geometry: Geometry, precision: str) -> ModelLoad:
         """An estimate from the graph: the largest sum of tensors that are alive at the same time, and the weights."""
@@ -190,10 +203,10 @@ class Model:
             return None
         return tuple(shape.to_shape()) if shape.is_static and len(shape) == 4 else None
 
-    def _shaped(self, height: int, width: int) -> ov.Model:
+    def _shaped(self, height: int, width: int, batch: int = 1) -> ov.Model:
         model = self._model.clone()
         channels = model.input(0).get_partial_shape()[1].get_length()
-        model.reshape([1, channels, height, width])
+        model.reshape([batch, channels, height, width])
         return model
 
 

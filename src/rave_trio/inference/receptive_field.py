@@ -99,6 +99,24 @@ def receptive_field(model: Any) -> ReceptiveField | None:
     return ReceptiveField(max(field.radius for field in known), math.lcm(*(field.period for field in known)))
 
 
+def keeps_pictures_apart(model: Any) -> bool:
+    """Whether a model whose input has several pictures has them along the first axis all the way, and no operation
+    that may mix them.  The number of pictures should be that of nothing else in the graph.
+    """
+    if receptive_field(model) is None:
+        return False
+    pictures = model.input(0).get_shape()[0]
+    touched: set[str] = set()
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind != "Parameter" and (kind == "ShapeOf" or not touched.intersection(map(key, sources(node)))):
+            continue
+        touched.add(key(node))
+        if any(output_shape(node, at)[:1] != (pictures,) for at in range(node.get_output_size())):
+            return False
+    return True
+
+
 def _along(model: Any, axis: int) -> ReceptiveField | None:
     views: dict[str, _View | None] = {}
     for node in model.get_ordered_ops():

@@ -1,4 +1,4 @@
-"""Out of memory while running: fewer streams, smaller tiles, and the same frames again."""
+"""Out of memory: one picture at a time, smaller tiles, and the same frames again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class RetreatingBackend:
         self._under_way: deque[Frame] = deque()
         self.retreats = 0
         """How many times a smaller backend was made."""
-        first = make(0)
+        try:
+            first = make(0)
+        except MemoryError as error:
+            first = self._smaller(error)
         assert first is not None
         self._inner: Backend = first
 
@@ -89,11 +92,7 @@ class RetreatingBackend:
         """Make the next smaller backend in which all frames under way find room, and start on them again."""
         self._inner.close()
         while True:
-            smaller = self._make(self.retreats + 1)
-            if smaller is None:
-                raise OutOfMemory(f"there is not enough memory even for the smallest tiles: {error}") from error
-            self.retreats += 1
-            self._inner = smaller
+            self._inner = smaller = self._smaller(error)
             try:
                 for frame in self._under_way:
                     smaller.submit(_lent(frame))
@@ -103,6 +102,19 @@ class RetreatingBackend:
                 continue
             log.warning("memory ran out (%s): going on with less", error)
             return
+
+    def _smaller(self, error: MemoryError) -> Backend:
+        """The next smaller backend that can be made.  Raises OutOfMemory if there is none."""
+        while True:
+            try:
+                smaller = self._make(self.retreats + 1)
+            except MemoryError as again:
+                self.retreats, error = self.retreats + 1, again
+                continue
+            if smaller is None:
+                raise OutOfMemory(f"there is not enough memory even for the smallest tiles: {error}") from error
+            self.retreats += 1
+            return smaller
 
 
 def _lent(frame: Frame) -> Frame:

@@ -6,6 +6,7 @@ No thread waits but in :meth:`TensorRtBackend.collect` and :meth:`TensorRtBacken
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import operator
 from collections import deque
@@ -16,13 +17,14 @@ import attrs
 
 from rave_trio import errors
 from rave_trio.devices.arrays import DeviceArray
-from rave_trio.devices.interface import DeviceMemory, Event, LaunchError, Stream, use
+from rave_trio.devices.interface import DeviceMemory, LaunchError, Stream, use
 from rave_trio.frames import Frame, Tensor
-from rave_trio.inference.device_tiles import Copy, cut, paste, planes
+from rave_trio.inference.device_batches import Batches, Job, depth_for, pieces_of, tiles_of
+from rave_trio.inference.device_tiles import Copy, cut, paste
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.tensorrt_library import is_out_of_memory, listening, reason
 from rave_trio.inference.tensorrt_runtime import LoadedEngine
-from rave_trio.inference.tiling import Tile, tiles
+from rave_trio.inference.tiling import Tile
 from rave_trio.memory import Ledger
 
 ALIGNMENT = 256
@@ -60,20 +62,8 @@ class _Lane:
     input: DeviceArray | None = None
     """Where pieces of a picture are put for the engine, planes x h x w; None before that is needed."""
     output: DeviceArray | None = None
-
-
-@attrs.frozen(eq=False)
-class _Job:
-    """A frame on its way, its result, when that is there, and what TensorRT said if it refused."""
-
-    frame: Frame
-    output: Tensor
-    done: Event
-    refusals: list[str]
-
-    def close(self) -> None:
-        self.output.close()
-        self.frame.close()
+    batches: Batches | None = None
+    """Where frames wait for one another, if the engine takes several at a time."""
 
 
 class TensorRtBackend:
@@ -82,10 +72,11 @@ class TensorRtBackend:
     A tensor's array is a :class:`~rave_trio.devices.arrays.DeviceArray`, 3 x H x W of :attr:`input_dtype`; what comes
     out is 3 (or 1) x H*scale x W*scale of :attr:`output_dtype`, dense, in memory leased from ``pool``.  A frame that
     fits the engine, and is dense and aligned, is read and written where it lies; others go through tiles by device
-    copies.
+    copies, and so do all where the engine takes several at a time.
 
     :meth:`submit` launches a frame on the next stream in turn and returns; :meth:`collect` blocks until the oldest is
-    done, so its result may be read by the host.  One caller at a time, from any thread.
+    done, so its result may be read by the host.  In batches a frame may wait for others to start with, until it is
+    collected at the latest.  One caller at a time, from any thread.
     """
 
     def __init__(
@@ -109,7 +100,8 @@ class TensorRtBackend:
 
         ``pool`` lends the results, ``scratch`` what the engine needs beside them.  ``size`` is the frames' height and
         width, if known: whether room for pieces is needed is known then, too, and it is taken at once.  ``batch`` is
-        the number of pictures in the engine's input: 3 lets a model of one channel take all planes of a frame at once.
+        the number of pictures in the engine's input: 3 lets a model of one channel take all planes of a frame at once,
+        and what does not divide a frame's planes is filled by several frames or tiles.
         ``handle`` gives CUDA's handle of a stream.  ``current`` makes the device current in the calling thread for as
         long as it is entered.  ``keep_compiled`` is given what the engine compiled, when the backend is closed.
 
@@ -121,20 +113,20 @@ class TensorRtBackend:
         try:
             with current(), contextlib.ExitStack() as undo:
                 undo.callback(self._closing.close)
-                if (3 // metadata.input_channels) % batch:
-                    raise ValueError(f"frames do not divide into batches of {batch}")
                 self.metadata = metadata
-                self.depth = len(streams) + 1
+                self.depth = depth_for(geometry, batch, len(streams))
                 self.input_dtype, self.output_dtype = engine.input.dtype, engine.output.dtype
                 self._engine, self._geometry, self._copy = engine, geometry, copy
                 self._pool, self._scratch = pool, scratch
                 self._batch = batch
+                self._gathers = (3 // metadata.input_channels) % batch != 0
                 self._closing.callback(ledger.enter(WEIGHTS_OWNER, engine.nbytes).close)
                 tile = (geometry.tile_height, geometry.tile_width)
                 self._input_shape = (batch, metadata.input_channels, *tile)
                 self._output_shape = (batch, metadata.output_channels, *(side * metadata.scale for side in tile))
-                self._lanes = self._make_lanes(streams, handle, staged=geometry.tiles > 1 or size not in (None, tile))
-                self._jobs: deque[_Job] = deque()
+                staged = self._gathers or geometry.tiles > 1 or size not in (None, tile)
+                self._lanes = self._make_lanes(streams, handle, staged=staged)
+                self._jobs: deque[Job] = deque()
                 self._submitted = 0
                 self._keep_compiled = keep_compiled
                 undo.pop_all()
@@ -152,21 +144,22 @@ class TensorRtBackend:
         data = self.metadata
         shape = (data.output_channels * (3 // data.input_channels), *(side * data.scale for side in source.shape[1:]))
         lease = self._pool.lease(math.prod(shape) * self.output_dtype.itemsize)
-        refusals: list[str] = []
         try:
-            target = DeviceArray(lease.memory, shape, self.output_dtype)
+            job = Job(frame, Tensor(DeviceArray(lease.memory, shape, self.output_dtype), lease))
             lane = self._lanes[self._submitted % len(self._lanes)]
             with self._current():
-                self._start(lane, source, target, refusals)
-            done = target.memory.last_use
-            assert done is not None
+                if self._gathers:
+                    self._gather(lane, job)
+                else:
+                    self._start(lane, source, job.output.array, job.failures)
+                    job.done = lease.memory.last_use
         except LaunchError as error:
             lease.close()
             raise self._failure(frame, str(error), scarce=False) from error
         except BaseException:
             lease.close()
             raise
-        self._jobs.append(_Job(frame, Tensor(target, lease), done, refusals))
+        self._jobs.append(job)
         self._submitted += 1
 
     def collect(self) -> Frame:
@@ -178,20 +171,27 @@ class TensorRtBackend:
         job = self._jobs[0]
         try:
             with self._current():
+                if job.done is None:
+                    self._launch_oldest()
+                assert job.done is not None
                 job.done.wait()
         except LaunchError as error:
             self._jobs.popleft().close()
             raise self._failure(job.frame, str(error), scarce=is_out_of_memory([str(error)])) from error
         self._jobs.popleft()
-        if job.refusals:
+        if job.failures:
             job.close()
-            raise self._failure(job.frame, reason(job.refusals), scarce=is_out_of_memory(job.refusals))
+            said = [str(failure) for failure in job.failures]
+            job.failures.clear()  # or an error's traceback and the frame would keep each other alive
+            raise self._failure(job.frame, reason(said), scarce=is_out_of_memory(said))
         return job.frame.become(job.output)
 
     def close(self) -> None:
         """Wait for what runs, drop every frame that was not collected, and let go of the engine.  Idempotent."""
         with self._current():
             for lane in self._lanes:
+                if lane.batches is not None:
+                    lane.batches.clear()
                 with contextlib.suppress(LaunchError):
                     lane.stream.synchronize()
             while self._jobs:
@@ -249,6 +249,11 @@ class TensorRtBackend:
                 memory, _flat(self._output_shape), self.output_dtype, begin + _aligned(lane.input.nbytes)
             )
             begin += self._piece_bytes
+            if self._gathers:
+                compute = functools.partial(self._compute_batch, lane)
+                lane.batches = Batches(
+                    self._batch, lane.input, lane.output, compute, stream=lane.stream, copy=self._copy
+                )
 
     def _check_output(self, context: Any) -> None:
         found = tuple(context.get_tensor_shape(self._engine.output.name))
@@ -277,25 +282,29 @@ class TensorRtBackend:
 
     def _start(self, lane: _Lane, source: DeviceArray, target: DeviceArray, refusals: list[str]) -> None:
         """Put all work of one frame on the lane's stream, up to the first refusal."""
-        data, geometry = self.metadata, self._geometry
-        taken, given = self._batch * data.input_channels, self._batch * data.output_channels
-        pieces = [
-            (planes(source, run * taken, taken), planes(target, run * given, given))
-            for run in range(3 // data.input_channels // self._batch)
-        ]
+        cuts, pieces = tiles_of(source, self._geometry), pieces_of(source, target, self.metadata, self._batch)
         whole = all(
             _lies_well(picture, self._input_shape) and _lies_well(result, self._output_shape)
             for picture, result in pieces
         )
         if not whole and lane.input is None:
             self._place_pieces(self._lanes, self._taken(self._lanes, self._piece_bytes * len(self._lanes)), 0)
-        height, width = source.shape[1:]
-        cuts = list(tiles(height, width, geometry.tile_height, geometry.tile_width, geometry.overlap, geometry.period))
         with use(lane.stream, source.memory, target.memory):
             for picture, result in pieces:
                 for tile in cuts:
                     if not refusals:
                         self._compute(lane, picture, tile, result, refusals, whole=whole)
+
+    def _gather(self, lane: _Lane, job: Job) -> None:
+        """Have a frame computed together with others of its lane, as soon as those are there."""
+        assert lane.batches is not None
+        lane.batches.add(job, self.metadata, self._geometry)
+
+    def _launch_oldest(self) -> None:
+        """Launch what waits in the lane of the oldest frame, which is there."""
+        lane = self._lanes[(self._submitted - len(self._jobs)) % len(self._lanes)]
+        assert lane.batches is not None
+        lane.batches.launch()
 
     def _compute(
         self, lane: _Lane, picture: DeviceArray, tile: Tile, result: DeviceArray, refusals: list[str], *, whole: bool
@@ -308,6 +317,19 @@ class TensorRtBackend:
         cut(self._copy, lane.stream, picture, tile, lane.input)
         self._execute(lane, lane.input, lane.output, refusals)
         paste(self._copy, lane.stream, lane.output, tile, result, self.metadata.scale)
+
+    def _compute_batch(
+        self,
+        lane: _Lane,
+        source: DeviceArray,
+        target: DeviceArray,
+        failed: Callable[[Any], None],
+        _held: tuple[Any, ...],
+    ) -> None:
+        refusals: list[str] = []
+        self._execute(lane, source, target, refusals)
+        for refusal in refusals:
+            failed(refusal)
 
     def _execute(self, lane: _Lane, source: DeviceArray, target: DeviceArray, refusals: list[str]) -> None:
         context, engine = lane.context, self._engine

@@ -38,6 +38,11 @@ ANNOUNCED = ("matroska", "mov")
 _logging = threading.Lock()
 
 
+def library_versions() -> dict[str, str]:
+    """The versions of FFmpeg's libraries that PyAV is using, such as ``{"libavcodec": "62.11.100"}``."""
+    return {name: ".".join(map(str, version)) for name, version in sorted(av.library_versions.items())}
+
+
 def reason(error: BaseException) -> str:
     """The cause in a few words, without the path, which the caller names itself."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -3,7 +3,8 @@
 Knows the protocols that a decoder, a converter, a backend and an encoder follow, and none of the libraries behind them.
 """
 
-from rave_trio.pipeline.metrics import ChannelMetrics, PipelineMetrics, StageMetrics
+from rave_trio.pipeline.latency import Latency
+from rave_trio.pipeline.metrics import ChannelMetrics, Observer, PipelineMetrics, StageMetrics
 from rave_trio.pipeline.pipeline import PipelineConfig, UpscalePipeline
 from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder
 from rave_trio.pipeline.stop import Stop, run_stoppable
@@ -15,6 +16,8 @@ __all__ = [
     "Converter",
     "Decoder",
     "Encoder",
+    "Latency",
+    "Observer",
     "PipelineConfig",
     "PipelineMetrics",
     "StageMetrics",

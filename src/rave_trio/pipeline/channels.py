@@ -5,17 +5,19 @@ from __future__ import annotations
 import trio
 
 from rave_trio.frames import Frame
+from rave_trio.pipeline.metrics import Observer
 
 
 class FrameChannel:
     """A bounded channel between two stages, with one sending and one receiving task."""
 
-    def __init__(self, name: str, capacity: int) -> None:
+    def __init__(self, name: str, capacity: int, observer: Observer | None = None) -> None:
         self.name = name
         self.capacity = capacity
         self.sent = 0
         self.received = 0
         self.peak = 0
+        self._observer = observer
         self._send: trio.MemorySendChannel[Frame]
         self._receive: trio.MemoryReceiveChannel[Frame]
         self._send, self._receive = trio.open_memory_channel(capacity)
@@ -43,6 +45,8 @@ class FrameChannel:
         except trio.EndOfChannel:
             return None
         self.received += 1
+        if self._observer is not None:
+            self._observer.depth(self.name, self.depth)
         return frame
 
     def finish_sending(self) -> None:
@@ -59,4 +63,7 @@ class FrameChannel:
         self._receive.close()
 
     def _note_peak(self) -> None:
-        self.peak = max(self.peak, self.depth)
+        depth = self.depth
+        self.peak = max(self.peak, depth)
+        if self._observer is not None:
+            self._observer.depth(self.name, depth)

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from rave_trio.errors import FrameCountMismatch
+from rave_trio.pipeline.latency import Histogram, Latency
 
 STAGES = ("decode", "preprocess", "inference", "encode")
+
+BUSY, WAITING_FOR_INPUT, WAITING_FOR_OUTPUT = ACTIVITIES = ("busy", "waiting_for_input", "waiting_for_output")
+"""What a stage does: it works, waits for a frame, or waits for room."""
+
+
+class Observer(Protocol):
+    """Is told what a run does, in the Trio thread, as it happens.  Must return at once and not raise."""
+
+    def span(self, stage: str, activity: str, start: float, end: float, frame: int | None) -> None:
+        """A stage did that for so long, by ``time.perf_counter``; ``frame`` is the one that it had then."""
+
+    def depth(self, channel: str, depth: int) -> None:
+        """So many frames wait in that channel now."""
 
 
 @attrs.frozen
 class StageMetrics:
-    """One stage: frames taken in and given on; seconds spent working, waiting for input and waiting for room."""
+    """One stage: frames taken in and given on; seconds spent working, waiting for input and waiting for room.
+
+    What it does at the moment counts as far as it has come.
+    """
 
     name: str
     frames_in: int
@@ -25,6 +40,20 @@ class StageMetrics:
     busy: float
     waiting_for_input: float
     waiting_for_output: float
+    latency: Latency = attrs.field(factory=Latency)
+    """Of its calls, from the Trio thread and back; those of inference submit a frame or collect one."""
+    activity: str | None = None
+    """What it does now, if anything."""
+    since: float = 0.0
+    """Seconds for which it has been doing that."""
+    frame: int | None = None
+    """The one that it had last."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: what adds up, without the moment."""
+        moment = {"latency", "activity", "since", "frame"}
+        plain = attrs.asdict(self, filter=lambda field, _: field.name not in moment)
+        return {**plain, "latency": self.latency.as_dict()}
 
 
 @attrs.frozen
@@ -47,6 +76,8 @@ class PipelineMetrics:
     channels: tuple[ChannelMetrics, ...]
     elapsed: float
     """Seconds since the run began."""
+    postprocess: float = 0.0
+    """Seconds of inference's busy time in which tensors became surfaces; on a GPU, in which that was begun."""
 
     def stage(self, name: str) -> StageMetrics:
         return next(stage for stage in self.stages if stage.name == name)
@@ -54,6 +85,14 @@ class PipelineMetrics:
     @property
     def frames_decoded(self) -> int:
         return self.stages[0].frames_out
+
+    @property
+    def frames_preprocessed(self) -> int:
+        return self.stages[1].frames_out
+
+    @property
+    def frames_inferred(self) -> int:
+        return self.stages[2].frames_out
 
     @property
     def frames_encoded(self) -> int:
@@ -77,35 +116,72 @@ class PipelineMetrics:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return attrs.asdict(self)
+        return {
+            "stages": [stage.as_dict() for stage in self.stages],
+            "channels": [attrs.asdict(channel) for channel in self.channels],
+            "elapsed": self.elapsed,
+            "postprocess": self.postprocess,
+        }
 
 
 class StageMeter:
-    """The running counters behind a :class:`StageMetrics`; touched only by its stage's task."""
+    """The running counters behind a :class:`StageMetrics`; touched only by its stage's task, read by any thread."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, observer: Observer | None = None) -> None:
         self.name = name
         self.frames_in = 0
         self.frames_out = 0
-        self.busy = 0.0
-        self.waiting_for_input = 0.0
-        self.waiting_for_output = 0.0
+        self.frame: int | None = None
+        """The frame that it works on."""
+        self._observer = observer
+        self._latency = Histogram()
+        # Replaced as one, so that whoever reads from another thread never sees time counted twice or not at all.
+        self._spent: tuple[dict[str, float], str | None, float] = (dict.fromkeys(ACTIVITIES, 0.0), None, 0.0)
 
-    @contextmanager
-    def time(self, what: str) -> Iterator[None]:
-        """Add the time inside to ``busy``, ``waiting_for_input`` or ``waiting_for_output``."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, what, getattr(self, what) + time.perf_counter() - start)
+    def time(self, activity: str) -> _Timer:
+        """A context: the time inside goes to that activity.  They do not nest."""
+        return _Timer(self, activity)
 
     def snapshot(self) -> StageMetrics:
+        spent, activity, start = self._spent
+        since = 0.0 if activity is None else time.perf_counter() - start
+        if activity is not None:
+            spent = {**spent, activity: spent[activity] + since}
+        latency = self._latency.snapshot()
         return StageMetrics(
             self.name,
             self.frames_in,
             self.frames_out,
-            self.busy,
-            self.waiting_for_input,
-            self.waiting_for_output,
+            **spent,
+            latency=latency,
+            activity=activity,
+            since=since,
+            frame=self.frame,
         )
+
+    def _begin(self, activity: str) -> None:
+        self._spent = self._spent[0], activity, time.perf_counter()
+
+    def _end(self) -> None:
+        end = time.perf_counter()
+        spent, activity, start = self._spent
+        assert activity is not None
+        self._spent = {**spent, activity: spent[activity] + end - start}, None, 0.0
+        if activity == BUSY:
+            self._latency.add(end - start)
+        if self._observer is not None:
+            self._observer.span(self.name, activity, start, end, self.frame)
+
+
+class _Timer:
+    __slots__ = ("_activity", "_meter")
+
+    def __init__(self, meter: StageMeter, activity: str) -> None:
+        self._meter = meter
+        self._activity = activity
+
+    def __enter__(self) -> None:
+        self._meter._begin(self._activity)
+
+    def __exit__(self, *_: object) -> None:
+        self._meter._end()

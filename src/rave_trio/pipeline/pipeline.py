@@ -26,7 +26,16 @@ from rave_trio.errors import FrameCountMismatch, Stalled, located
 from rave_trio.frames import Frame
 from rave_trio.memory import Interrupted, Waiting
 from rave_trio.pipeline.channels import FrameChannel
-from rave_trio.pipeline.metrics import STAGES, ChannelMetrics, PipelineMetrics, StageMeter
+from rave_trio.pipeline.metrics import (
+    BUSY,
+    STAGES,
+    WAITING_FOR_INPUT,
+    WAITING_FOR_OUTPUT,
+    ChannelMetrics,
+    Observer,
+    PipelineMetrics,
+    StageMeter,
+)
 from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder
 from rave_trio.pipeline.stalls import Watch
 from rave_trio.pipeline.stop import Stop, run_stoppable
@@ -49,15 +58,23 @@ class PipelineConfig:
 class _Stage:
     """One stage's task state: its meter, its limiter, and the frame it works on."""
 
-    def __init__(self, name: str, watch: Watch, stall_timeout: float) -> None:
+    def __init__(self, name: str, watch: Watch, stall_timeout: float, observer: Observer | None) -> None:
         self.name = name
-        self.meter = StageMeter(name)
+        self.meter = StageMeter(name, observer)
         self.limiter = trio.CapacityLimiter(1)
-        self.frame: int | None = None
         self.abandoned = False
         """Whether a call was left behind; what it uses must not be touched any more."""
         self._watch = watch
         self._stall_timeout = stall_timeout
+
+    @property
+    def frame(self) -> int | None:
+        """The frame that it works on."""
+        return self.meter.frame
+
+    @frame.setter
+    def frame(self, index: int | None) -> None:
+        self.meter.frame = index
 
     def located(self) -> AbstractContextManager[None]:
         """Give an error inside its stage and frame; one that nobody planned for becomes a StageCrashed."""
@@ -70,7 +87,7 @@ class _Stage:
         Only a call that does not return in time is left behind, and ends the run.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        with self.meter.time("busy"), trio.CancelScope(shield=True) as scope:
+        with self.meter.time(BUSY), trio.CancelScope(shield=True) as scope:
             watched = self._watch.begin(scope)
 
             def known() -> T:
@@ -100,16 +117,16 @@ class _Stage:
 
     async def take(self, channel: FrameChannel) -> Frame | None:
         """The next frame, now ours; None after the last."""
-        with self.meter.time("waiting_for_input"):
+        with self.meter.time(WAITING_FOR_INPUT):
             frame = await channel.receive()
-        if frame is not None:
-            self.meter.frames_in += 1
-            self.frame = frame.index
+            if frame is not None:
+                self.meter.frames_in += 1
+                self.frame = frame.index
         return frame
 
     async def give(self, frame: Frame, channel: FrameChannel) -> None:
         """Send a frame on, which is ours no more however that ends."""
-        with self.meter.time("waiting_for_output"):
+        with self.meter.time(WAITING_FOR_OUTPUT):
             await channel.send(frame)
         self.meter.frames_out += 1
 
@@ -130,24 +147,28 @@ class UpscalePipeline:
     """Moves frames from a decoder through converters and a backend into an encoder.
 
     The four objects are borrowed: the pipeline closes the backend, for the frames in it, and no other.  One pipeline
-    serves one run.  ``waiting`` is where the stages' calls wait for memory: a run that ends, ends it.
+    serves one run.  ``waiting`` is where the stages' calls wait for memory: a run that ends, ends it.  ``observer`` is
+    told what each stage and channel does.
     """
 
-    def __init__(self, config: PipelineConfig | None = None, waiting: Waiting | None = None) -> None:
+    def __init__(
+        self, config: PipelineConfig | None = None, waiting: Waiting | None = None, observer: Observer | None = None
+    ) -> None:
         config = config or PipelineConfig()
         self._waiting = waiting or Waiting()
         self._watch = Watch(self._waiting, config.stall_timeout)
-        stages = (_Stage(name, self._watch, config.stall_timeout) for name in STAGES)
+        stages = (_Stage(name, self._watch, config.stall_timeout, observer) for name in STAGES)
         self._decode, self._preprocess, self._inference, self._encode = stages
-        self._decoded = FrameChannel("decoded", config.decoded_capacity)
-        self._preprocessed = FrameChannel("preprocessed", config.preprocessed_capacity)
-        self._upscaled = FrameChannel("upscaled", config.upscaled_capacity)
+        self._decoded = FrameChannel("decoded", config.decoded_capacity, observer)
+        self._preprocessed = FrameChannel("preprocessed", config.preprocessed_capacity, observer)
+        self._upscaled = FrameChannel("upscaled", config.upscaled_capacity, observer)
         self._started: float | None = None
         self._finished: float | None = None
+        self._postprocess = 0.0
 
     @property
     def metrics(self) -> PipelineMetrics:
-        """The counters as they are now."""
+        """The counters as they are now.  From any thread."""
         channels = (self._decoded, self._preprocessed, self._upscaled)
         stages = (self._decode, self._preprocess, self._inference, self._encode)
         now = time.perf_counter()
@@ -155,6 +176,7 @@ class UpscalePipeline:
             stages=tuple(stage.meter.snapshot() for stage in stages),
             channels=tuple(ChannelMetrics(c.name, c.sent, c.received, c.depth, c.peak, c.capacity) for c in channels),
             elapsed=(self._finished or now) - (self._started or now),
+            postprocess=self._postprocess,
         )
 
     async def run(
@@ -256,11 +278,14 @@ class UpscalePipeline:
 
         def collect() -> Frame:
             frame = stage.expect(backend.collect(), under_way[0])
+            began = time.perf_counter()
             try:
                 return stage.convert(to_surface, frame)
             except BaseException:
                 frame.close()
                 raise
+            finally:
+                self._postprocess += time.perf_counter() - began
 
         try:
             with stage.located():
