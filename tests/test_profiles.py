@@ -85,7 +85,7 @@ def test_how_much_is_logged_may_be_said_by_a_variable(rave, clip, nearest_x2, mo
     monkeypatch.setenv("RAVE_TRIO_VERBOSE", value)
     done = rave("upscale", clip(frames=2), "a.mkv", "-m", nearest_x2)
     assert done.status == 0
-    assert ("INFO rave_trio.job: plan:" in done.stderr) == told
+    assert ('logger=rave_trio.job message="plan: ' in done.stderr) == told
     monkeypatch.setenv("RAVE_TRIO_VERBOSE", "much")
     assert rave("models").status == 2
 
@@ -128,4 +128,4 @@ def test_benchmark_draws_nothing_and_dev_tells_everything(rave, clip, nearest_x2
     assert (quiet.status, quiet.stderr) == (0, "")
     loud = rave("upscale", source, "b.mkv", "-m", nearest_x2, "--profile", "dev")
     assert loud.status == 0
-    assert "INFO rave_trio.job: plan:" in loud.stderr
+    assert 'logger=rave_trio.job message="plan: ' in loud.stderr

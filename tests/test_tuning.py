@@ -224,7 +224,7 @@ class TestAskedFor:
 
     def test_a_batch_of_tiles_needs_no_more_frames(self, machine, plan):
         machine(gpu(0), speeds=Speeds({}))
-        assert plan(tile=96, batch=1, streams=1).geometry.tiles >= 8
+        assert plan(tile=96, batch=1, streams=1).geometries[0].tiles >= 8
         assert plan(tile=96, batch=8, streams=1).depth == plan(tile=96, batch=1, streams=1).depth
 
     @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ class TestAskedFor:
         whole = plan(batch=8, streams=1)
         made = plan(batch=8, streams=1, vram_limit=whole.fit.memory - 1)
         assert chosen(made) == (8, 1)
-        assert made.geometry.tiles > whole.geometry.tiles
+        assert made.geometries[0].tiles > whole.geometries[0].tiles
 
     def test_a_model_that_may_mix_pictures_is_refused_a_batch(self, machine, plan, graph):
         machine(gpu(0), speeds=Speeds({}))
@@ -291,3 +291,30 @@ def mixing(graph):
     net = graph("mixing")
     mean = net.op("ReduceMean", net.input, keepdims=0)
     return net.save(net.shuffle(net.conv(net.op("Sub", net.input, mean), 3, 12), 2))
+
+
+class TestNotMeasured:
+    """Where batch and streams are one, as nothing is to depend on a measurement, or none would say what to take."""
+
+    def test_where_the_output_has_to_be_the_same_in_every_run(self, machine, plan):
+        speeds = machine(gpu(0), speeds=Speeds(STEEP))
+        contract = rave_trio.RunContract(deterministic_output=True)
+        assert chosen(plan(contract=contract)) == (1, 1)
+        assert chosen(plan(contract=contract, batch=2)) == (2, 1)
+        assert speeds.asked == []
+
+    def test_with_several_models(self, machine, plan, upscaler):
+        speeds = machine(gpu(0), speeds=Speeds(STEEP))
+        models = [rave_trio.EnhanceStage(model=str(upscaler(f"x{scale}", scale=scale))) for scale in (1, 2)]
+        graph = rave_trio.StageGraph([rave_trio.DecodeStage(), *models, rave_trio.EncodeStage()])
+        made = plan(graph=graph)
+        assert chosen(made) == (1, 1)
+        assert made.depth == 6
+        assert speeds.asked == []
+        twice = plan(graph=graph, batch=2, streams=2)
+        assert chosen(twice) == (2, 2)
+        assert twice.fit.network > made.fit.network
+
+    def test_but_with_one_model_and_a_size(self, machine, plan):
+        machine(gpu(0), speeds=Speeds(STEEP))
+        assert chosen(plan(size="600x400")) == (4, 2)
