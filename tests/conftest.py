@@ -16,7 +16,7 @@ import pytest
 from av.packet import Packet
 from onnx import TensorProto, helper, numpy_helper
 
-pytest_plugins = ["onnx_graphs"]
+pytest_plugins = ["onnx_graphs", "compact_graphs"]
 pytest.register_assert_rewrite("backend_conformance")
 
 ROOT = Path(__file__).resolve().parent.parent

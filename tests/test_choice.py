@@ -12,6 +12,7 @@ from made_up_gpus import ALL, BOTH, DECODES, gpu, machine
 import rave_trio
 from rave_trio import choice, errors
 from rave_trio.devices.nvidia import VideoEngines
+from rave_trio.fit import retreats
 
 __all__ = ["machine"]
 
@@ -45,12 +46,13 @@ def test_auto_takes_the_cpu_where_there_is_no_gpu(machine):
 
 
 def test_auto_says_why_a_gpu_that_is_there_is_not_used(machine):
-    machine(gpu(0), libraries=set(ALL) - {"onnxruntime-gpu"})
+    machine(gpu(0), libraries=set(ALL) - {"onnxruntime-gpu", "onnx"})
     found = choice.choose("auto", "auto")
     assert found.gpu is None
     (note,) = found.notes
     assert "GPU number 0 is not used" in note
-    assert "onnxruntime-gpu not installed" in note
+    assert "compact: onnx not installed" in note
+    assert "onnxruntime: onnxruntime-gpu not installed" in note
 
 
 @pytest.mark.parametrize("missing", choice.NEEDED)
@@ -89,8 +91,24 @@ def test_what_is_no_device_is_refused(machine, device):
 
 def test_tensorrt_has_to_be_asked_for(machine):
     machine(gpu(0))
-    assert choice.choose("auto", "auto").backend == "onnxruntime"
+    found = choice.choose("auto", "auto", unsuited=lambda backend, _: "no" if backend == "compact" else None)
+    assert (found.backend, found.notes) == ("onnxruntime", ("compact: no",))
     assert choice.choose("auto", "tensorrt-rtx").backend == "tensorrt-rtx"
+
+
+def test_our_own_kernels_come_first(machine):
+    machine(gpu(0), libraries=set(ALL) - {"onnxruntime-gpu"})
+    found = choice.choose("auto", "auto")
+    assert (found.backend, found.notes) == ("compact", ())
+
+
+def test_our_own_kernels_need_a_gpu_of_their_instructions(machine):
+    machine(gpu(0, compute_capability=(7, 5)))
+    found = choice.choose("auto", "auto")
+    assert found.backend == "onnxruntime"
+    assert found.notes == ("compact: its kernels need compute capability 8.0 or higher",)
+    with pytest.raises(errors.DeviceUnknown, match=r"8\.0 or higher"):
+        choice.choose("auto", "compact")
 
 
 def test_a_backend_that_the_gpu_does_not_run_is_refused(machine):
@@ -117,7 +135,7 @@ def test_openvino_means_the_cpu(machine):
 def test_a_plan_for_a_gpu_has_pictures_and_tensors_there(machine, plan):
     machine(gpu(0))
     made = plan()
-    assert (made.device.name, made.backend, made.precision) == ("GPU number 0", "onnxruntime", "fp16")
+    assert (made.device.name, made.backend, made.precision) == ("GPU number 0", "compact", "fp16")
     assert (made.decoder, made.surface.pixel_format.name) == ("nvdec", "nv12")
     assert made.fit.memory < 15 << 30
 
@@ -172,10 +190,65 @@ def test_a_gpu_does_not_compute_bf16(machine, plan):
         plan(precision="bf16")
 
 
+def test_a_network_that_is_not_of_the_family_goes_to_onnxruntime_and_the_plan_says_why(machine, plan, graph):
+    machine(gpu(0))
+    net = graph()
+    path = net.save(net.shuffle(net.op("Sigmoid", net.conv(net.input, 3, 12)), 2))
+    made = plan(model=str(path))
+    assert made.backend == "onnxruntime"
+    (note,) = [note for note in made.notes if note.startswith("compact: ")]
+    assert note == "compact: this model is not of the family: a Sigmoid where a 3x3 convolution should be"
+    with pytest.raises(errors.DeviceUnknown, match="a Sigmoid where") as caught:
+        plan(model=str(path), backend="compact")
+    assert caught.value.remedy == "use --backend auto"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"precision": "fp32"}, "it does not compute fp32"),
+        ({"batch": 4}, "it computes frames one by one"),
+        ({"streams": 2}, "it computes frames one by one"),
+    ],
+)
+def test_what_our_own_kernels_do_not_do_goes_to_onnxruntime(machine, plan, asked, said):
+    machine(gpu(0))
+    made = plan(**asked)
+    assert made.backend == "onnxruntime"
+    assert f"compact: {said}" in made.notes
+
+
+def test_our_own_kernels_are_told_apart_by_their_memory(machine, plan):
+    machine(gpu(0))
+    made = plan()
+    needed = 2 * 320 * 180 * 64 * 2 + 9 * 64 * 64 * 16 * 2
+    assert needed < made.fit.network < needed + 2 * (2 << 20)
+    assert (made.streams, made.batch, made.tuning) == (1, 1, None)
+
+
+def test_where_memory_is_short_our_own_kernels_compute_in_strips(machine, plan):
+    machine(gpu(0))
+    whole = plan()
+    short = plan(vram_limit=whole.fit.memory - 1)
+    assert (whole.geometry.strip, short.geometry.strip) == (None, 90)
+    assert short.geometry.tiles == 1
+    assert short.fit.network < whole.fit.network
+    assert short.fit.memory <= whole.fit.memory - 1
+    assert short.as_dict()["tiles"]["strip"] == 90
+    assert plan(vram_limit=whole.fit.memory).fit == whole.fit
+
+
+def test_when_memory_runs_out_our_own_kernels_retreat_to_strips(machine, bunny, tmp_path):
+    machine(gpu(0))
+    made, model = rave_trio.make_plan(rave_trio.UpscaleOptions(bunny, tmp_path / "out.mkv"))
+    strips = [geometry.strip for geometry, _, _ in retreats(made.work(model), made.fit)]
+    assert strips == [None, 90, 45]
+
+
 def test_a_gpu_of_little_memory_gets_tiles_or_is_refused_a_limit_with_the_least_that_would_do(machine, plan):
     machine(gpu(0))
-    whole = plan(scale=4)
+    whole = plan(scale=4, backend="onnxruntime")
     with pytest.raises(errors.OutOfMemory, match="needs at least") as caught:
-        plan(scale=4, vram_limit="64MiB")
+        plan(scale=4, backend="onnxruntime", vram_limit="64MiB")
     assert "--vram-limit" in caught.value.remedy
-    assert plan(scale=4, vram_limit=whole.fit.memory).fit == whole.fit
+    assert plan(scale=4, backend="onnxruntime", vram_limit=whole.fit.memory).fit == whole.fit

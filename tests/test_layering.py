@@ -84,11 +84,21 @@ HOMES = {
 
 MODULES_FOR = {
     "openvino": {"openvino_backend.py", "openvino_model.py", "openvino_runtime.py", "resize.py"},
-    "onnx": {"onnx_model.py", "onnx_precision.py", "onnxruntime_session.py"},
+    "onnx": {"onnx_model.py", "onnx_precision.py", "onnxruntime_session.py", "reading.py"},
     "onnxruntime": {"onnxruntime_session.py"},
     "tensorrt": {"tensorrt_library.py"},
     "tensorrt_rtx": {"tensorrt_library.py"},
-    "cuda": {"cuda.py", "cuda_memory.py", "driver.py", "copies.py", "_cuda_probe.py", "compiler.py", "launcher.py"},
+    "cuda": {
+        "cuda.py",
+        "cuda_memory.py",
+        "driver.py",
+        "copies.py",
+        "_cuda_probe.py",
+        "compiler.py",
+        "launcher.py",
+        "graphs.py",
+        "tensor_map.py",
+    },
     "prometheus_client": {"prometheus.py"},
     "pynvml": {"nvml.py"},
     "cupti": {"cupti.py"},

@@ -59,6 +59,8 @@ def test_every_field_of_a_report_is_described(clip, tmp_path, nearest_x2):
         lambda report: report["metrics"]["stages"][0].pop("latency"),
         lambda report: report["fingerprint"].update(user="me"),
         lambda report: report["plan"]["carriage"][0].update(fate="lost"),
+        lambda report: report["plan"].update(batch=0),
+        lambda report: report["plan"].update(tuning={"speeds": [{"batch": 1}], "failure": None}),
     ],
 )
 def test_the_schema_refuses_what_is_wrong(clip, tmp_path, nearest_x2, spoil):

@@ -11,11 +11,13 @@ import subprocess
 import sys
 
 import attrs
+import jsonschema
 import pytest
 from made_up_gpus import Speeds, gpu, machine
 
 import rave_trio
 from rave_trio import errors, tuning
+from rave_trio.report import SCHEMA
 from rave_trio.tuning import Speed, Tuning, search
 
 __all__ = ["machine"]
@@ -191,6 +193,8 @@ class TestAuto:
         document = json.loads(json.dumps(made.as_dict(), default=str))
         assert (document["batch"], document["streams"]) == (4, 2)
         assert document["tuning"]["speeds"][0] == {"batch": 1, "streams": 1, "per_second": 100.0}
+        schema = json.loads(SCHEMA.read_text())["$defs"]["plan"]["properties"]["tuning"]
+        jsonschema.validate(document["tuning"], schema)
         assert "4 x 2: 400" in made.tuning.text()
 
     def test_costs_a_plan_for_the_cpu_nothing(self, bunny, tmp_path):
@@ -208,6 +212,11 @@ class TestAskedFor:
         speeds = machine(gpu(0), speeds=Speeds({}))
         made = plan(batch=4, streams=2)
         assert (chosen(made), made.tuning, speeds.asked) == ((4, 2), None, [])
+
+    def test_where_nothing_is_left_to_choose_nothing_is_measured(self, machine, plan):
+        speeds = machine(gpu(0), speeds=Speeds({}))
+        made = plan(streams=2, backend="tensorrt")
+        assert (chosen(made), made.tuning, speeds.asked) == ((1, 2), None, [])
 
     def test_one_of_them_leaves_the_other_to_be_measured(self, machine, plan):
         machine(gpu(0), speeds=Speeds({(4, 1): 10.0, (4, 2): 20.0, (1, 2): 10.0, (2, 2): 20.0}))

@@ -18,8 +18,8 @@ from rave_trio.devices.engines_cache import remembered_engines
 from rave_trio.devices.libraries import EXTRA, Library, installed
 from rave_trio.devices.nvidia import Gpu, Nvidia, probe_nvidia
 
-BY_ITSELF = "onnxruntime"
-"""What auto takes on a GPU.  TensorRT is faster by all accounts, but has to be asked for: it was never run here."""
+BY_ITSELF = ("compact", "onnxruntime")
+"""What auto takes on a GPU, the first that can do the job.  TensorRT has to be asked for: it was never run here."""
 
 NEEDED = ("nvidia-ml-py", "cuda-core", "cuda-bindings", "nvrtc")
 """Libraries without which no GPU is used."""
@@ -35,11 +35,16 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def choose(device: str, backend: str, obstacle: Callable[[], str | None] = lambda: None) -> Choice:
+def choose(
+    device: str,
+    backend: str,
+    obstacle: Callable[[], str | None] = lambda: None,
+    unsuited: Callable[[str, Gpu], str | None] = lambda backend, gpu: None,
+) -> Choice:
     """The device and backend for ``--device`` and ``--backend``, which may both be auto.  Blocks; see probe_nvidia.
 
-    ``obstacle`` says why this job cannot be done on any GPU, if it cannot.  Raises DeviceUnknown for what is not there,
-    and UsageError for what does not go together.
+    ``obstacle`` says why this job cannot be done on any GPU, if it cannot, and ``unsuited`` why not by a backend that
+    is there.  Raises DeviceUnknown for what is not there, and UsageError for what does not go together.
     """
     found = re.fullmatch(r"auto|cpu|cuda(?::([0-9]+))?", device)
     if found is None:
@@ -62,11 +67,11 @@ def choose(device: str, backend: str, obstacle: Callable[[], str | None] = lambd
         return Choice(host, None, ON_CPU)
     nvidia = probe_nvidia(video=False)
     try:
-        gpu = _gpu(nvidia, None if found[1] is None else int(found[1]))
-        name = _backend(backend, backends(libraries, (gpu,)), obstacle())
+        gpu = chosen = _gpu(nvidia, None if found[1] is None else int(found[1]))
+        name, notes = _backend(backend, backends(libraries, (gpu,)), obstacle(), lambda name: unsuited(name, chosen))
         library = next(each.version for each in libraries if each.name == "PyNvVideoCodec")
         gpu = attrs.evolve(gpu, video=remembered_engines(gpu, nvidia.driver_version, library))
-        return Choice(host, gpu, name)
+        return Choice(host, gpu, name, notes)
     except errors.DeviceUnknown as error:
         if wanted:
             raise
@@ -93,11 +98,20 @@ def _gpu(nvidia: Nvidia, ordinal: int | None) -> Gpu:
     return usable[ordinal]
 
 
-def _backend(asked: str, found: tuple[Backend, ...], obstacle: str | None) -> str:
+def _backend(
+    asked: str, found: tuple[Backend, ...], obstacle: str | None, unsuited: Callable[[str], str | None]
+) -> tuple[str, tuple[str, ...]]:
+    """The first backend that can do the job, and why not those before it."""
     if obstacle is not None:
         raise errors.DeviceUnknown(obstacle, remedy="use --device cpu")
-    name = BY_ITSELF if asked == "auto" else asked
-    wanted = next(each for each in found if each.name == name)
-    if not wanted.ready:
-        raise errors.DeviceUnknown(f"the model cannot be run on the GPU: {name}: {wanted.why_not}")
-    return name
+    notes: list[str] = []
+    for name in BY_ITSELF if asked == "auto" else (asked,):
+        wanted = next(each for each in found if each.name == name)
+        why_not = unsuited(name) if wanted.ready else wanted.why_not
+        if why_not is None:
+            return name, tuple(notes)
+        notes.append(f"{name}: {why_not}")
+    raise errors.DeviceUnknown(
+        f"the model cannot be run on the GPU: {'; '.join(notes)}",
+        remedy="use --device cpu" if asked == "auto" else "use --backend auto",
+    )

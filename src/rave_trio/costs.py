@@ -9,6 +9,9 @@ import attrs
 from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
 from rave_trio.frames import SurfaceDescriptor
+from rave_trio.inference.compact.kernels_protocol import Architecture
+from rave_trio.inference.compact.net import CompactNet
+from rave_trio.inference.compact.strips import aligned, buffer_bytes, parameter_bytes
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, ModelLoad, arena_bytes
 from rave_trio.memory.pool import bucket_size
@@ -66,7 +69,11 @@ class Costs(Protocol):
     def surface(self, surface: SurfaceDescriptor) -> int:
         """A picture."""
 
-    def network(self, load: ModelLoad, streams: int, batch: int) -> int:
+    @property
+    def in_strips(self) -> bool:
+        """Whether the network computes strips of rows where there is little memory, rather than tiles."""
+
+    def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
         """The model ready to run, ``batch`` pictures at a time on each stream."""
 
     def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
@@ -85,6 +92,8 @@ class Costs(Protocol):
 @attrs.frozen
 class HostCosts:
     """On the CPU, with OpenVINO: tensors are float32."""
+
+    in_strips = False
 
     host: CpuDevice
 
@@ -120,7 +129,7 @@ class HostCosts:
         luma = surface.width * surface.height * (2 if layout.bit_depth > 8 else 1)
         return luma if layout.is_grey else luma + 2 * (luma >> (layout.chroma_shift_x + layout.chroma_shift_y))
 
-    def network(self, load: ModelLoad, streams: int, batch: int) -> int:
+    def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
         return load.weight_bytes + (streams + 1) * load.activation_bytes
 
     def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
@@ -139,6 +148,8 @@ class HostCosts:
 @attrs.frozen
 class GpuCosts:
     """On a GPU: pictures in pitched planes.  What a software encoder holds is on the host."""
+
+    in_strips = False
 
     free: int
     """Memory that nobody has."""
@@ -178,7 +189,7 @@ class GpuCosts:
 
         return bucket_size(layout(surface).nbytes)
 
-    def network(self, load: ModelLoad, streams: int, batch: int) -> int:
+    def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
         return streams * arena_bytes(load, batch)
 
     def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
@@ -197,8 +208,25 @@ class GpuCosts:
         return NVDEC_SURFACES * self.surface(surface)
 
 
-def costs_of(host: CpuDevice, gpu: Gpu | None, precision: str) -> Costs:
-    """Those of where a job runs: on the host, or on a GPU if there is one for it."""
+@attrs.frozen
+class CompactCosts(GpuCosts):
+    """On a GPU with our own kernels, which need two buffers of activations and no more."""
+
+    in_strips = True
+
+    architecture: Architecture
+    layers: int
+    """All of them."""
+
+    def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
+        size = geometry.tile_height, geometry.tile_width
+        buffer = buffer_bytes(self.architecture, self.layers, *size, geometry.strip_rows)
+        return bucket_size(parameter_bytes(self.architecture, self.layers) + 2 * aligned(buffer))
+
+
+def costs_of(host: CpuDevice, gpu: Gpu | None, precision: str, net: CompactNet | None = None) -> Costs:
+    """Those of where a job runs: on the host, or on a GPU if there is one, where ``net`` runs on our own kernels."""
     if gpu is None:
         return HostCosts(host)
-    return GpuCosts(gpu.memory_free or 0, DTYPES[precision].itemsize)
+    free, itemsize = gpu.memory_free or 0, DTYPES[precision].itemsize
+    return GpuCosts(free, itemsize) if net is None else CompactCosts(free, itemsize, net.architecture, len(net.layers))

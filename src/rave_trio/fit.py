@@ -17,6 +17,9 @@ from rave_trio.steps import Enhancing, Resizing, Step
 
 SMALLEST_TILE = 128
 
+SMALLEST_STRIP = 32
+"""Rows; what a layer computes beyond them would be more than the strip itself."""
+
 SHORTEST_CHANNELS = PipelineConfig(decoded_capacity=1, preprocessed_capacity=1, upscaled_capacity=1)
 
 STALL_TIMEOUT = 60.0
@@ -32,6 +35,8 @@ class Work:
     target: SurfaceDescriptor
     precision: str
     costs: Costs
+    networks: tuple[Costs, ...]
+    """The same for each model: what runs it may differ in what it needs."""
     streams: int | None
     """As many as were asked for."""
     batch: int | None
@@ -117,7 +122,7 @@ def retreats(work: Work, fit: Fit) -> Iterator[tuple[Geometries, int, int]]:
     yield fit.geometries, fit.streams, fit.batch
     if fit.streams * fit.batch > 1:
         yield fit.geometries, 1, 1
-    for smaller in _smaller_tiles(work, fit.geometries):
+    for smaller in _smaller(work, fit.geometries):
         yield smaller, 1, 1
 
 
@@ -143,7 +148,7 @@ def _arrangements(work: Work, *, shrink_channels: bool) -> Iterator[Fit]:
     """All that is worth trying, the best first."""
     streams, batch = work.costs.streams() if work.streams is None else (work.streams,), work.batch or 1
     whole = smallest = whole_frames(work)
-    for geometries in itertools.chain([whole], _smaller_tiles(work, whole, but_asked=True)):
+    for geometries in itertools.chain([whole], _smaller(work, whole, but_asked=True)):
         smallest = geometries
         for count in streams:
             yield _arrange(work, geometries, count, batch)
@@ -151,17 +156,27 @@ def _arrangements(work: Work, *, shrink_channels: bool) -> Iterator[Fit]:
         yield _arrange(work, smallest, streams[-1], batch, SHORTEST_CHANNELS)
 
 
-def _smaller_tiles(work: Work, geometries: Geometries, *, but_asked: bool = False) -> Iterator[Geometries]:
-    """All halved again and again, as far as the models can be cut; ``but_asked`` leaves those that were asked for."""
+def _smaller(work: Work, geometries: Geometries, *, but_asked: bool = False) -> Iterator[Geometries]:
+    """Strips and tiles that take ever less memory; ``but_asked`` leaves the tiles that were asked for."""
     while True:
         smaller = tuple(
-            geometry if but_asked and step.tile else _smaller_tile(step, geometry)
-            for step, geometry in zip(work.enhancing, geometries, strict=True)
+            _smaller_strip(geometry)
+            if costs.in_strips
+            else geometry
+            if but_asked and step.tile
+            else _smaller_tile(step, geometry)
+            for step, geometry, costs in zip(work.enhancing, geometries, work.networks, strict=True)
         )
         if smaller == geometries:
             return
         geometries = smaller
         yield geometries
+
+
+def _smaller_strip(geometry: Geometry) -> Geometry:
+    """Half as high, or the same where that cannot be."""
+    rows = -(-geometry.strip_rows // 2)
+    return attrs.evolve(geometry, strip=rows) if rows >= SMALLEST_STRIP else geometry
 
 
 def _smaller_tile(step: Enhancing, geometry: Geometry) -> Geometry:
@@ -184,13 +199,17 @@ def _arrange(
     under_way = _under_way(work, geometries, streams, batch)
     depth = sum(under_way)
     if channels is None:
-        channels = _channels(max((costs.waiting(geometry, streams, batch) for geometry in geometries), default=1))
+        waiting = (each.waiting(g, streams, batch) for each, g in zip(work.networks, geometries, strict=True))
+        channels = _channels(max(waiting, default=1))
     pipeline = attrs.evolve(channels, stall_timeout=_stall_timeout(work, flops * streams * batch))
     # What goes in is held until its frame is done; between two steps lie what one has made and what the next is given.
     tensors = (pipeline.preprocessed_capacity + depth + 1) * costs.tensor(work.source)
     for step, made, taken in zip(work.steps, under_way, [*under_way[1:], 1], strict=True):
         tensors += (made + taken + 1) * costs.tensor(step.target)
-    staging = sum(costs.staging(geometry, step.model.metadata.scale, streams, batch) for step, geometry in models)
+    staging = sum(
+        each.staging(geometry, step.model.metadata.scale, streams, batch)
+        for each, (step, geometry) in zip(work.networks, models, strict=True)
+    )
     staging += sum(costs.resizing(step.source, step.target) for step in work.steps if isinstance(step, Resizing))
     return Fit(
         geometries,
@@ -198,7 +217,10 @@ def _arrange(
         batch,
         depth,
         pipeline,
-        network=sum(costs.network(load, streams, batch) for load in loads),
+        network=sum(
+            costs.network(geometry, load, streams, batch)
+            for costs, geometry, load in zip(work.networks, geometries, loads, strict=True)
+        ),
         tensors=tensors + staging,
         decoder_surfaces=(pipeline.decoded_capacity + 2) * costs.surface(work.source),
         encoder_surfaces=(pipeline.upscaled_capacity + 2 + costs.encoder_frames()) * costs.surface(work.target),
@@ -209,10 +231,9 @@ def _arrange(
 
 def _under_way(work: Work, geometries: Geometries, streams: int, batch: int) -> list[int]:
     """Frames under way in each step."""
-    left, costs = iter(geometries), work.costs
-    return [
-        costs.depth(next(left), streams, batch) if isinstance(step, Enhancing) else RESIZER_DEPTH for step in work.steps
-    ]
+    networks = zip(work.networks, geometries, strict=True)
+    depths = iter([costs.depth(geometry, streams, batch) for costs, geometry in networks])
+    return [next(depths) if isinstance(step, Enhancing) else RESIZER_DEPTH for step in work.steps]
 
 
 def _channels(waiting: int) -> PipelineConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -14,12 +14,11 @@ from rave_trio.assembly import HostWorkshop, Workshop, retreating, size_of
 from rave_trio.choice import Choice, choose
 from rave_trio.color.pictures import Picture, from_array, from_frame, to_array, to_frame
 from rave_trio.contract import RunContract
-from rave_trio.costs import Costs, GpuCosts, HostCosts
+from rave_trio.costs import Costs, costs_of
 from rave_trio.fit import Work, best_fit
 from rave_trio.frames import ChromaLocation, Frame, PixelFormat, SurfaceDescriptor, Tensor
-from rave_trio.gpu.path import gpu_precision
+from rave_trio.gpu.path import gpu_precision, unsuited
 from rave_trio.graph import StageGraph
-from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry
 from rave_trio.inference.openvino_runtime import choose_precision
 from rave_trio.inference.retreat import RetreatingBackend
@@ -27,14 +26,19 @@ from rave_trio.intent import graph_of
 from rave_trio.media.picture import surface_of
 from rave_trio.memory import Ledger, Waiting
 from rave_trio.options import UpscaleOptions
+from rave_trio.plan import networks_of
 from rave_trio.profiles import with_profile
 from rave_trio.resizing.host import Lanczos
-from rave_trio.steps import Step, steps_of
+from rave_trio.steps import Enhancing, Step, steps_of
 
 Floats = npt.NDArray[np.float32]
 
 PLANAR = PixelFormat("gbrp", 8, is_rgb=True)
 """What memory is counted for; there are no surfaces here."""
+
+
+TRIED = 64, 64
+"""Width and height for which the models are found first, before there is a picture."""
 
 
 @attrs.frozen
@@ -70,13 +74,19 @@ class InferencePipeline:
     """
 
     def __init__(self, **options: Any) -> None:
-        """Choose the device and open it.
+        """Read the models, choose the device and open it.
 
-        Raises UsageError, DeviceUnknown, PrecisionUnsupported or OutOfMemory; models are read with the first picture.
+        Raises UsageError, a ModelError, DeviceUnknown, PrecisionUnsupported or OutOfMemory.
         """
         self._options = UpscaleOptions(input="", output="", **with_profile(options))
         self._graph: StageGraph = graph_of(self._options)
-        choice = choose(self._options.device, self._options.backend)
+        steps = steps_of(self._graph, SurfaceDescriptor(*TRIED, PLANAR))
+        models = [step.model.metadata.path for step in steps if isinstance(step, Enhancing)]
+        choice = choose(
+            self._options.device,
+            self._options.backend,
+            unsuited=lambda backend, _: unsuited(backend, models, self._graph.precision, self._options),
+        )
         precise = choose_precision if choice.gpu is None else gpu_precision
         self.setting = Setting(choice, precise(self._graph.precision))
         """What computes, and how."""
@@ -140,8 +150,10 @@ class InferencePipeline:
         steps = steps_of(self._graph, source)
         options, precision = self._options, self.setting.precision
         target = attrs.evolve(steps[-1].target, pixel_format=PLANAR)
-        costs = _costs(self.setting.choice, precision)
-        work = Work(steps, source, target, precision, costs, options.streams, options.batch, options.stall_timeout)
+        choice = self.setting.choice
+        costs = _alone(costs_of(choice.host, choice.gpu, precision))
+        networks = tuple(map(_alone, networks_of(choice, precision, steps)))
+        work = Work(steps, source, target, precision, costs, networks, None, None, options.stall_timeout)
         backend = retreating(work, best_fit(work, options.vram_limit), self._workshop)
         self._made = (height, width), steps, backend
         return steps, backend
@@ -167,8 +179,14 @@ def _workshop(setting: Setting, ledger: Ledger) -> Workshop:
     return GpuWorkshop(setting, gpu, ledger, Waiting())
 
 
+@attrs.frozen
 class _Alone:
     """What a picture costs that has no video around it: no surfaces, no encoder, nothing else under way."""
+
+    inner: Costs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
     def surface(self, surface: SurfaceDescriptor) -> int:
         return 0
@@ -176,22 +194,12 @@ class _Alone:
     def encoder_frames(self) -> int:
         return 0
 
-    def waiting(self, geometry: Geometry, streams: int, batch: int) -> int:
-        return 1
-
     def depth(self, geometry: Geometry, streams: int, batch: int) -> int:
         return 1
 
-
-class StillHostCosts(_Alone, HostCosts):
-    """On the CPU."""
-
-
-class StillGpuCosts(_Alone, GpuCosts):
-    """On a GPU."""
+    def waiting(self, geometry: Geometry, streams: int, batch: int) -> int:
+        return 1
 
 
-def _costs(choice: Choice, precision: str) -> Costs:
-    if choice.gpu is None:
-        return StillHostCosts(choice.host)
-    return StillGpuCosts(choice.gpu.memory_free or 0, DTYPES[precision].itemsize)
+def _alone(costs: Costs) -> Costs:
+    return cast(Costs, _Alone(costs))

@@ -13,7 +13,7 @@ from rave_trio.errors import UsageError
 from rave_trio.graph import StageGraph
 from rave_trio.values import EFFORTS, PRECISIONS, as_bytes, as_rate
 
-BACKENDS = ("auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
+BACKENDS = ("auto", "openvino", "compact", "onnxruntime", "tensorrt", "tensorrt-rtx")
 DEINTERLACING = ("auto", "off", "bwdif")
 
 

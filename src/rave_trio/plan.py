@@ -30,10 +30,12 @@ from rave_trio.gpu.path import (
     choose_encoder,
     gpu_obstacle,
     gpu_precision,
+    unsuited,
 )
 from rave_trio.gpu.transfers import PlannedCopy, planned_copies
 from rave_trio.graph import EncodeStage, StageGraph
 from rave_trio.inference.catalogue import catalogue
+from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.model import ModelMetadata
 from rave_trio.inference.openvino_runtime import choose_precision
 from rave_trio.intent import contract_of, graph_of
@@ -141,8 +143,8 @@ class EnginePlan:
 
     def work(self, steps: tuple[Step, ...]) -> Work:
         """What the plan's arrangement was found for; ``steps`` are those that the plan came with."""
-        costs = costs_of(self.host, self.gpu, self.precision)
-        return _work(self.options, costs, steps, self.surface, self.encoder.surface, self.precision)
+        choice = Choice(self.host, self.gpu, self.backend)
+        return _work(self.options, choice, steps, self.surface, self.encoder.surface, self.precision)
 
     @property
     def dither(self) -> bool:
@@ -241,7 +243,14 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
     steps = steps_of(graph, source)
     settings = functools.partial(_encoder_settings, graph.encode, options.output, media, container, steps[-1].target)
     encoder = settings()
-    choice = _choose(options, contract, lambda: gpu_obstacle(media, encoder))
+    models = [step.model.metadata for step in steps if isinstance(step, Enhancing)]
+    paths = [model.path for model in models]
+    choice = _choose(
+        options,
+        contract,
+        lambda: gpu_obstacle(media, encoder),
+        lambda backend, _: unsuited(backend, paths, graph.precision, options),
+    )
     encoding = Encoding(encoder)
     if graph.encode.codec is None and graph.encode.pixel_format is None:
         encoding = choose_encoder(choice.gpu, encoder, settings)
@@ -259,14 +268,12 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
         *(c.note for c in carriage if c.note),
         *_label_notes(media, carriage, container),
     ]
-    models = [step.model.metadata for step in steps if isinstance(step, Enhancing)]
     notes += [
         *_color_notes(source, encoder.surface, dither=bool(graph.encode.dither)),
         *_hdr_notes(media, encoder, models),
     ]
     notes += [*choice.notes, *decoding.notes, *encoding.notes]
-    costs = costs_of(choice.host, choice.gpu, precision)
-    work = _work(options, costs, steps, decoding.surface, encoder.surface, precision)
+    work = _work(options, choice, steps, decoding.surface, encoder.surface, precision)
     limit = _memory_limit(options, contract)
     fit = _fit(work, options, contract)
     notes += fit_notes(fit, work, limit)
@@ -305,13 +312,18 @@ def _is_tuned(plan: EnginePlan) -> bool:
     return plan.gpu is not None and not asked and len(plan.models) == 1 and not plan.contract.deterministic_output
 
 
-def _choose(options: UpscaleOptions, contract: RunContract, obstacle: Callable[[], str | None]) -> Choice:
+def _choose(
+    options: UpscaleOptions,
+    contract: RunContract,
+    obstacle: Callable[[], str | None],
+    unsuited: Callable[[str, Gpu], str | None],
+) -> Choice:
     """What computes; where nobody asked for a device, what the contract does."""
     wanted = contract.requested_device
     if options.device != "auto" or wanted is None:
-        return check_device(contract, choose(options.device, options.backend, obstacle))
+        return check_device(contract, choose(options.device, options.backend, obstacle, unsuited))
     try:
-        return check_device(contract, choose(wanted, options.backend, obstacle))
+        return check_device(contract, choose(wanted, options.backend, obstacle, unsuited))
     except errors.DeviceError as error:
         raise refused("requested_device", str(error), remedy=error.remedy) from error
 
@@ -334,7 +346,7 @@ def _memory_limit(options: UpscaleOptions, contract: RunContract) -> int | None:
 
 def _work(
     options: UpscaleOptions,
-    costs: Costs,
+    choice: Choice,
     steps: tuple[Step, ...],
     source: SurfaceDescriptor,
     target: SurfaceDescriptor,
@@ -345,11 +357,20 @@ def _work(
         source=source,
         target=target,
         precision=precision,
-        costs=costs,
+        costs=costs_of(choice.host, choice.gpu, precision),
+        networks=networks_of(choice, precision, steps),
         streams=options.streams,
         batch=options.batch,
         stall_timeout=options.stall_timeout,
     )
+
+
+def networks_of(choice: Choice, precision: str, steps: tuple[Step, ...]) -> tuple[Costs, ...]:
+    """What each model costs where it runs; our own kernels, where they are the backend, need less."""
+    ours = choice.backend == "compact"
+    models = (step.model.metadata.path for step in steps if isinstance(step, Enhancing))
+    nets = (find_compact(path) if ours else None for path in models)
+    return tuple(costs_of(choice.host, choice.gpu, precision, net) for net in nets)
 
 
 def _check_parallel(options: UpscaleOptions, choice: Choice, steps: tuple[Step, ...]) -> None:

@@ -122,7 +122,7 @@ def tuned(plan: EnginePlan, steps: Steps) -> EnginePlan:
     where something fails, nothing is chosen and nothing is remembered.  Blocking.
     """
     key = key_of(plan, steps)
-    if key.batches + key.streams == (1, 1):
+    if len(key.batches) == len(key.streams) == 1:
         return plan
     folder = cache_folder("tuning")
     tuning = None if folder is None else remembered(key, folder)
@@ -150,7 +150,7 @@ def key_of(plan: EnginePlan, steps: Steps) -> Key:
         precision=plan.precision,
         tile=(geometry.tile_height, geometry.tile_width),
         batches=_batches(plan, steps) if options.batch is None else (options.batch,),
-        streams=STREAMS if options.streams is None else (options.streams,),
+        streams=_streams(plan) if options.streams is None else (options.streams,),
     )
 
 
@@ -162,6 +162,11 @@ def _enhancing(steps: Steps) -> Enhancing:
 def _batches(plan: EnginePlan, steps: Steps) -> tuple[int, ...]:
     """With TensorRT each would be an engine to build, for up to minutes, so it has to be asked for."""
     return BATCHES if plan.backend == "onnxruntime" and _enhancing(steps).model.takes_batches else BATCHES[:1]
+
+
+def _streams(plan: EnginePlan) -> tuple[int, ...]:
+    """Our own kernels fill the GPU with one frame."""
+    return STREAMS[:1] if plan.backend == "compact" else STREAMS
 
 
 def search(rate: Rate, batches: tuple[int, ...], streams: tuple[int, ...]) -> Tuning:

@@ -8,7 +8,17 @@ from rave_trio.devices.backends import backends
 from rave_trio.devices.libraries import Library, installed
 from rave_trio.devices.nvidia import DecoderFormat, Gpu, VideoEngines
 
-ALL = ("openvino", "cuda-core", "cuda-bindings", "PyNvVideoCodec", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx")
+ALL = (
+    "openvino",
+    "cuda-core",
+    "cuda-bindings",
+    "nvrtc",
+    "PyNvVideoCodec",
+    "onnx",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt_rtx",
+)
 
 
 def with_only(*names):
@@ -21,7 +31,8 @@ def ready(libraries, *capabilities):
 
 
 def test_with_everything_there_everything_runs():
-    assert ready(with_only(*ALL), (8, 9)) == {"openvino", "cuda", "nvcodec", "onnxruntime", "tensorrt", "tensorrt-rtx"}
+    names = {"openvino", "cuda", "nvcodec", "compact", "onnxruntime", "tensorrt", "tensorrt-rtx"}
+    assert ready(with_only(*ALL), (8, 9)) == names
 
 
 def test_without_a_gpu_only_the_cpu_runs():
@@ -41,6 +52,11 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it():
 )
 def test_tensorrt_rtx_runs_where_it_runs(capability, runs):
     assert ("tensorrt-rtx" in ready(with_only(*ALL), capability)) == runs
+
+
+@pytest.mark.parametrize(("capability", "runs"), [((7, 5), False), ((8, 0), True), ((9, 0), True), ((12, 0), True)])
+def test_our_own_kernels_run_from_8_0_on(capability, runs):
+    assert ("compact" in ready(with_only(*ALL), capability)) == runs
 
 
 def test_a_gpu_that_does_not_say_its_compute_capability_is_given_the_benefit_of_the_doubt():

@@ -66,6 +66,9 @@ class TestScarcity(suite.Scarcity): ...
 class TestResults(suite.Results): ...
 
 
+class TestOtherModels(suite.OtherModels): ...
+
+
 class TestFailures(suite.Failures):
     @pytest.fixture(params=ONE_BY_ONE, ids=lambda kind: kind.__name__)
     def rig(self, request, gpu):

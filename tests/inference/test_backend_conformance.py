@@ -15,11 +15,12 @@ from backend_rigs import (
     OpenVinoRig,
     SimulatedRig,
 )
+from compact_rigs import CompactRig, CompactStripsRig
 from tensorrt_rigs import TensorRtBatchRig, TensorRtHalfRig, TensorRtRig
 
 __all__ = ["model", "start"]
 
-ONE_BY_ONE = [
+ANY_MODEL = [
     OpenVinoRig,
     OpenVinoOneStreamRig,
     OnnxRuntimeRig,
@@ -28,8 +29,9 @@ ONE_BY_ONE = [
     TensorRtRig,
     TensorRtHalfRig,
 ]
+ONE_FAMILY = [CompactRig, CompactStripsRig]
 IN_BATCHES = [OnnxRuntimeBatchRig, OnnxRuntimeBatchStreamsRig, TensorRtBatchRig]
-COMPUTING = [*ONE_BY_ONE, *IN_BATCHES]
+COMPUTING = [*ANY_MODEL, *ONE_FAMILY, *IN_BATCHES]
 
 
 @pytest.fixture(params=[*COMPUTING, SimulatedRig], ids=lambda kind: kind.__name__)
@@ -57,7 +59,15 @@ class TestResults(suite.Results):
 
 
 class TestFailures(suite.Failures):
-    @pytest.fixture(params=ONE_BY_ONE, ids=lambda kind: kind.__name__)
+    @pytest.fixture(params=[*ANY_MODEL, *ONE_FAMILY], ids=lambda kind: kind.__name__)
+    def rig(self, request):
+        made = request.param()
+        yield made
+        made.close()
+
+
+class TestOtherModels(suite.OtherModels):
+    @pytest.fixture(params=[*ANY_MODEL, *IN_BATCHES], ids=lambda kind: kind.__name__)
     def rig(self, request):
         made = request.param()
         yield made

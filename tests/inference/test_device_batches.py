@@ -87,6 +87,14 @@ class TestForming:
         for _ in range(backend.depth):
             backend.collect().close()
 
+    def test_a_whole_frame_is_one_copy_in_and_one_out(self, rig, backend, noise):
+        copies = []
+        backend._copy = lambda stream, source, target: copies.append(source.shape) or host_copy(stream, source, target)
+        submitted(rig, backend, noise, 4)
+        for _ in range(4):
+            backend.collect().close()
+        assert copies == 4 * [(3 * HEIGHT, WIDTH)] + 4 * [(3 * 2 * HEIGHT, 2 * WIDTH)]
+
     def test_the_buffers_are_two_leases_for_all_batches(self, rig, backend, noise):
         for _ in range(3):
             for each in submitted(rig, backend, noise, 4):
@@ -134,7 +142,7 @@ class TestFailures:
 
         def broken(stream, source, target):
             calls.append(source)
-            if len(calls) == 15:  # of 4 x 3 planes in and out: halfway through the results
+            if len(calls) == 6:  # of 4 frames in and 4 out: halfway through the results
                 raise ValueError("no copy")
             host_copy(stream, source, target)
 
@@ -153,7 +161,7 @@ class TestFailures:
         given = [rig.frame(noise(HEIGHT, WIDTH, index), index) for index in range(12)]
         for each in given[:7]:
             backend.submit(each)
-        rig.device.fail_launch(13)  # 4 x 3 planes are cut, then the network's turn comes
+        rig.device.fail_launch(5)  # 4 frames are copied, then the network's turn comes
         for each in given[7:]:
             backend.submit(each)
         for index in range(12):

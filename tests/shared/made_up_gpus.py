@@ -11,7 +11,7 @@ from rave_trio import choice, errors, tuning
 from rave_trio.devices.libraries import Library
 from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, Nvidia, VideoEngines
 
-ALL = ("openvino", *choice.NEEDED, "PyNvVideoCodec", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx")
+ALL = ("openvino", *choice.NEEDED, "PyNvVideoCodec", "onnx", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx")
 DECODES = tuple(DecoderFormat(codec, "4:2:0", 8, 4096, 4096) for codec in ("h264", "hevc"))
 ENCODES = tuple(EncoderFormat(codec, ("4:2:0",), (8, 10), 8192, 8192, max_b_frames=3) for codec in ("h264", "hevc"))
 NO_NVENC = VideoEngines(DECODES, (), ("NVENC: this GPU has none",))

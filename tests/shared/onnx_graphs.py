@@ -25,9 +25,15 @@ class Graph:
     input = "in"
 
     def __init__(
-        self, path: Path, *, shape: tuple[int | str, ...] = ("n", 3, "h", "w"), dtype: Any = np.float32
+        self,
+        path: Path,
+        *,
+        shape: tuple[int | str, ...] = ("n", 3, "h", "w"),
+        dtype: Any = np.float32,
+        opset: int = 18,
     ) -> None:
         self.path = path
+        self.opset = opset
         self.shape = shape
         self.dtype = dtype
         self.inputs = [helper.make_tensor_value_info(self.input, ELEMENT_TYPES[dtype], shape)]
@@ -75,7 +81,9 @@ class Graph:
         kind = ELEMENT_TYPES[self.dtype]
         results = [helper.make_tensor_value_info(output, kind, shape) for output in outputs]
         graph = helper.make_graph(self._nodes, "test", self.inputs, results, self._tensors)
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), self.path)
+        onnx.save(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8), self.path
+        )
         return self.path
 
     def model(self, output: str) -> Model:

@@ -67,8 +67,9 @@ class JobFlags:
     device: Annotated[str, Parameter(name=("--device", "-d"))] = "auto"
     """Where to run: auto, cpu, cuda, or cuda:1 for the second GPU; auto takes a GPU that has all that is needed."""
 
-    backend: Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] = "auto"
-    """What runs the network: openvino on the CPU, the others on a GPU; auto never takes TensorRT."""
+    backend: Literal["auto", "openvino", "compact", "onnxruntime", "tensorrt", "tensorrt-rtx"] = "auto"
+    """What runs the network: openvino on the CPU, the others on a GPU, where auto takes compact for networks of the
+    Compact family, else onnxruntime, never TensorRT."""
 
     codec: str | None = None
     """Video encoder: libx264 (default), libx265 (default for HDR), libsvtav1 (default for .webm) or ffv1 (lossless).

@@ -96,12 +96,13 @@ def _stages(plan: EnginePlan) -> list[tuple[str, str]]:
 
 
 def _tiles(geometry: Geometry) -> str:
-    if geometry.tiles == 1:
-        return "whole frames"
-    return (
-        f"{geometry.tiles} tiles of {geometry.tile_width}x{geometry.tile_height} a frame, "
-        f"overlapping by {geometry.overlap} pixels on each side"
-    )
+    tiles = "whole frames"
+    if geometry.tiles > 1:
+        tiles = (
+            f"{geometry.tiles} tiles of {geometry.tile_width}x{geometry.tile_height} a frame, "
+            f"overlapping by {geometry.overlap} pixels on each side"
+        )
+    return tiles if geometry.strip is None else f"{tiles}, computed in strips of {geometry.strip} rows"
 
 
 def _backend(plan: EnginePlan) -> str:

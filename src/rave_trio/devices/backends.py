@@ -30,6 +30,7 @@ _BACKENDS = (
     (ON_CPU, "inference on the CPU", ("openvino",)),
     ("cuda", "memory and copies on the GPU", ("cuda-core", "cuda-bindings")),
     ("nvcodec", "decoding and encoding on the GPU", ("cuda-core", "cuda-bindings", "PyNvVideoCodec")),
+    ("compact", "inference of Compact networks on the GPU", ("cuda-core", "cuda-bindings", "nvrtc", "onnx")),
     ("onnxruntime", "inference on the GPU", ("onnxruntime-gpu",)),
     ("tensorrt", "inference on the GPU", ("tensorrt",)),
     ("tensorrt-rtx", "inference on the GPU", ("tensorrt_rtx",)),
@@ -52,6 +53,8 @@ def backends(libraries: tuple[Library, ...], gpus: tuple[Gpu, ...]) -> tuple[Bac
             why_not = f"{', '.join(library.name for library in missing)} not installed: {'; '.join(installs)}"
         elif name == "tensorrt-rtx" and not any(map(_runs_rtx, gpus)):
             why_not = "TensorRT-RTX runs on compute capability 7.5, 8.0, 8.6, 8.9 and 12.x only"
+        elif name == "compact" and not any(map(_runs_compact, gpus)):
+            why_not = "its kernels need compute capability 8.0 or higher"
         elif name == "nvcodec":
             why_not = _no_video(gpus)
         found.append(Backend(name, purpose, why_not is None, why_not))
@@ -62,6 +65,10 @@ def library_version(backend: str) -> str | None:
     """The version of what a backend computes with; None where that is not known."""
     needs = next((needs for name, _, needs in _BACKENDS if name == backend), ())
     return next((library.version for library in installed() if library.name in needs), None)
+
+
+def _runs_compact(gpu: Gpu) -> bool:
+    return gpu.compute_capability is None or gpu.compute_capability >= (8, 0)
 
 
 def _runs_rtx(gpu: Gpu) -> bool:

@@ -26,6 +26,7 @@ _DISTRIBUTIONS = {
     "cuda-bindings": (("cuda-bindings",), EXTRA),
     "PyNvVideoCodec": (("pynvvideocodec",), EXTRA),
     "nvrtc": (("nvidia-cuda-nvrtc",), "pip install nvidia-cuda-nvrtc"),
+    "onnx": (("onnx",), EXTRA),
     "onnxruntime-gpu": (("onnxruntime-gpu",), "pip install onnxruntime-gpu"),
     "cupti-python": (("cupti-python",), "pip install cupti-python"),
     "tensorrt": (("tensorrt-cu13", "tensorrt"), "pip install tensorrt-cu13"),

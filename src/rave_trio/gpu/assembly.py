@@ -71,6 +71,12 @@ class GpuWorkshop:
 
     def network(self, step: Enhancing, geometry: Geometry, streams: int, batch: int) -> Backend:
         """A backend for that shape, ``batch`` pictures at a time on each of ``streams`` streams."""
+        if self._how.backend == "compact":
+            from rave_trio.gpu.compact import compact_network
+
+            return compact_network(
+                step.model.metadata, geometry, device=self.device, pool=self._pool, scratch=self._scratch
+            )
         if self._how.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
 
@@ -10,12 +11,15 @@ from rave_trio import errors
 from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.graph import StageGraph
+from rave_trio.inference.compact.find import find_compact
+from rave_trio.inference.compact.graph import NotCompact
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.media.encoders import ENCODERS, EncoderSettings
 from rave_trio.media.nvdec_formats import CONCEALED, nvdec_refusal, nvdec_surface
 from rave_trio.media.nvenc_settings import nvenc_refusal
 from rave_trio.media.probe import MediaInfo
 from rave_trio.media.upload import upload_refusal
+from rave_trio.options import UpscaleOptions
 
 
 @attrs.frozen
@@ -44,6 +48,25 @@ def gpu_precision(asked: str) -> str:
             f"{asked} is not computed on GPUs here", remedy="use --precision fp16 or fp32, or --device cpu"
         )
     return precision
+
+
+def unsuited(backend: str, models: Sequence[Path], precision: str, options: UpscaleOptions) -> str | None:
+    """Why a backend on a GPU cannot do this job, if it cannot.  Of ``compact`` reads the models; blocks for that."""
+    if backend != "compact":
+        return None
+    if not models:
+        return "there is no model to compute"
+    if precision not in ("auto", "fp16"):
+        return f"it does not compute {precision}"
+    if (options.batch or 1) > 1 or (options.streams or 1) > 1:
+        return "it computes frames one by one"
+    for model in models:
+        try:
+            find_compact(model)
+        except NotCompact as error:
+            which = "this model" if len(models) == 1 else model.stem
+            return f"{which} is not of the family: {error}"
+    return None
 
 
 def gpu_obstacle(media: MediaInfo, encoder: EncoderSettings) -> str | None:

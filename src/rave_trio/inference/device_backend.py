@@ -148,9 +148,8 @@ class DeviceBackend:
         self._jobs.popleft()
         if not job.failures:
             return job.frame.become(job.output)
-        job.close()
         first = job.failures[0]
-        job.failures.clear()  # or the error's traceback and the frame would keep each other alive
+        job.close()
         scarce, reason = self._network.describe(first)
         if scarce:
             raise errors.OutOfMemory(f"model {name} found no memory for frame {index}: {reason}") from first

@@ -74,6 +74,8 @@ class Job:
         return self.frame.picture.lease, self.output.lease
 
     def close(self) -> None:
+        """Drop the frame, its result, and the failures: an error's traceback and this would keep each other alive."""
+        self.failures.clear()
         self.output.close()
         self.frame.close()
 

@@ -47,8 +47,12 @@ def stacked(array: DeviceArray, count: int) -> DeviceArray:
 def cut(copy: Copy, stream: Stream, picture: DeviceArray, tile: Tile, target: DeviceArray) -> None:
     """Fill ``target`` (C x h x w) with a tile of ``picture`` (C x H x W); beyond the picture its edge is repeated.
 
-    Beyond the edge each copy doubles what is there already, so a few are enough.
+    Beyond the edge each copy doubles what is there already, so a few are enough.  A tile that is all of the picture is
+    one copy.
     """
+    if picture.shape == target.shape:
+        copy(stream, _rows(picture), _rows(target))
+        return
     channels, height, width = target.shape
     rows = min(height, picture.shape[1] - tile.rows.start)
     columns = min(width, picture.shape[2] - tile.columns.start)
@@ -66,6 +70,9 @@ def cut(copy: Copy, stream: Stream, picture: DeviceArray, tile: Tile, target: De
 
 def paste(copy: Copy, stream: Stream, result: DeviceArray, tile: Tile, picture: DeviceArray, scale: int) -> None:
     """Put what counts of a tile's ``result`` (C x h*scale x w*scale) in its place in ``picture`` (C x H x W)."""
+    if result.shape == picture.shape:
+        copy(stream, _rows(result), _rows(picture))
+        return
     rows, columns = tile.rows, tile.columns
     for plane in range(result.shape[0]):
         source = part(
@@ -78,6 +85,11 @@ def paste(copy: Copy, stream: Stream, result: DeviceArray, tile: Tile, picture: 
             picture, plane, (rows.keep * scale, rows.end * scale), (columns.keep * scale, columns.end * scale)
         )
         copy(stream, source, target)
+
+
+def _rows(array: DeviceArray) -> DeviceArray:
+    """The rows of all planes, which follow one another, as one rectangle."""
+    return DeviceArray(array.memory, (array.rows, array.shape[-1]), array.dtype, offset=array.offset, pitch=array.pitch)
 
 
 def _doublings(done: int, wanted: int) -> list[tuple[int, int]]:

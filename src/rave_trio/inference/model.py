@@ -45,6 +45,13 @@ class Geometry:
     tiles: int
     reach: int | None = None
     period: int = 1
+    strip: int | None = None
+    """The most rows that a backend which can computes at a time, to the same result; None for all of a tile's."""
+
+    @property
+    def strip_rows(self) -> int:
+        """``strip`` as a number."""
+        return self.strip or self.tile_height
 
     @property
     def seamless(self) -> bool:

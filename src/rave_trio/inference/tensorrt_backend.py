@@ -180,9 +180,8 @@ class TensorRtBackend:
             raise self._failure(job.frame, str(error), scarce=is_out_of_memory([str(error)])) from error
         self._jobs.popleft()
         if job.failures:
-            job.close()
             said = [str(failure) for failure in job.failures]
-            job.failures.clear()  # or an error's traceback and the frame would keep each other alive
+            job.close()
             raise self._failure(job.frame, reason(said), scarce=is_out_of_memory(said))
         return job.frame.become(job.output)
 

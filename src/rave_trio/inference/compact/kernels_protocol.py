@@ -30,14 +30,21 @@ OUTPUT_STEP = 16
 
 PLANES = 3
 
+TAPS = 9
+HEAD_STEPS = 32
+"""Of the head's inputs, all taps together, padded."""
+
+ALIGNMENT = 256
+"""Bytes; where each piece of parameters and each buffer begins."""
+
 
 @attrs.frozen
 class Resampling:
     """A final resize, in both directions alike, by weighted sums that repeat with every pixel of the picture.
 
-    The result is ``scale`` times as large as the picture, and made of one that is ``factor`` (the tail's) times as large.
-    Row ``scale * y + p`` of the result is the sum over k of ``taps[p][k]`` times row
-    ``factor * y + first[p] + k`` of that, rows beyond the edge being the edge's; columns likewise.
+    The result is ``scale`` times as large as the picture, made of one that is ``factor`` (the tail's) times as large.
+    Row ``scale * y + p`` of the result is the sum over k of ``taps[p][k]`` times row ``factor * y + first[p] + k`` of
+    that, rows beyond the edge being the edge's; columns likewise.
     """
 
     scale: int
@@ -75,12 +82,18 @@ class Architecture:
 
 @attrs.frozen
 class Parameters:
-    """Addresses of one layer's packed parameters on the device."""
+    """Addresses of one layer's packed parameters on the device, and in fp8 which of its sides are."""
 
     weights: int
     bias: int
     slope: int = 0
     """0 in the tail, which has none."""
+    scale: int = 0
+    """Of a trunk layer that reads e4m3, whose weights are e4m3 too: fp32 [features], by which sums are multiplied
+    before the bias; else 0."""
+    narrow: bool = False
+    """Whether a trunk layer writes e4m3, limited to what that holds; what it writes is divided beforehand, by way of
+    scale and bias (or weights and bias), since its activation function is positively homogeneous."""
 
 
 @attrs.frozen
@@ -107,11 +120,16 @@ class KernelSet(Protocol):
     """The kernels of one architecture, loaded onto one device.  One caller at a time, from any thread.
 
     Each call puts one kernel into ``raw`` (cuda.core's stream, which may be being captured into a graph) and returns at
-    once; it allocates nothing and waits for nothing.  ``height`` and ``width`` are of the picture at hand or of a strip
-    of it, at least 1, and the same in all calls for it; ``rows`` are counted in pixels of that picture too, so the tail
-    writes the rows ``factor * rows.begin`` to before ``factor * rows.end`` of its target, and the resize ``scale *`` as
-    many.  Targets overlap no source.  The same values give the same results whatever ``rows``, ``height`` and where the
-    memory lies, so that strips join without a seam.
+    once; it allocates nothing and waits for nothing.
+
+    ``height`` and ``width`` are of what is read, at least 1: of a picture, or of those rows of a strip of it that hold
+    something; what lies below is not read, since it may be numbers that are none.  ``rows`` are counted in pixels of
+    that picture too, end at ``height`` or above, and are such that the rows read around them hold something as well.
+    The tail writes the rows ``factor * rows.begin`` to before ``factor * rows.end`` of its target, and the resize
+    ``scale *`` as many.
+
+    Targets overlap no source.  The same values give the same results whatever ``rows``, ``height`` and where the memory
+    lies, so that strips join without a seam.
     """
 
     @property

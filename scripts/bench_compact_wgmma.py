@@ -1,0 +1,223 @@
+"""Speed of the Compact family's wgmma kernels, beside a dense fp16 matrix product by PyTorch in the same run.
+
+    python scripts/bench_compact_wgmma.py [--features 64,128] [--sizes 1920x1080,1280x720] [--rounds 30] [--json]
+
+A round is one launch of a CUDA graph, timed with events.  The trunk's graph has 16 layers that write two buffers by
+turns, as a network does; the tail's has 4 launches that write two pictures by turns.  The figures are medians over the
+rounds, a launch; the dense rate is taken before and after.  Each is warmed up for a third of a second, since the rate
+of all of them falls when the GPU reaches its limit of power.  ``of dense`` is the share of it that the operations of
+the layer make up, padding not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from cuda.bindings import driver
+
+from rave_trio.devices.cuda import CudaDevice
+from rave_trio.devices.driver import check
+from rave_trio.devices.launcher import CudaLauncher
+from rave_trio.inference.compact.kernels_protocol import Architecture, Parameters, Planes, Rows
+from rave_trio.inference.compact.wgmma_kernels import TAIL_FEATURES, WgmmaKernels
+
+LAYERS = 16
+TAILS = 4
+FACTOR = 4
+E4M3_SPREAD = 8
+DENSE = 8192
+DENSE_ROUNDS = 30
+WARM_UP = 1 / 3
+"""Seconds."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--features", default="64,128,96,48,32,16")
+    parser.add_argument("--sizes", default="1920x1080,1280x720,3840x2160,854x480,320x180")
+    parser.add_argument("--fp8", action="store_true", help="the trunk in e4m3, which has no tail")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    device = CudaDevice(0)
+    dense = dense_rate()
+    found = []
+    for features in map(int, args.features.split(",")):
+        for size in args.sizes.split(","):
+            width, height = map(int, size.split("x"))
+            for result in Bench(device, features, width, height, fp8=args.fp8).results(args.rounds):
+                result["of dense"] = result["TFLOP/s"] / dense
+                found.append(result)
+                if not args.json:
+                    print(render(result), flush=True)
+    after = dense_rate()
+    if args.json:
+        json.dump({"device": device.name, "dense TFLOP/s": [dense, after], "results": found}, sys.stdout, indent=1)
+        print()
+    else:
+        print(f"dense fp16 matrix product: {dense:.0f} TFLOP/s before, {after:.0f} after")
+    device.close()
+
+
+def render(result: dict[str, Any]) -> str:
+    return (
+        f"{result['kernel']:5} F={result['features']:<3} {result['size']:>9}  {result['ms']:.4f} ms "
+        f"({result['least']:.4f} to {result['most']:.4f})  {result['TFLOP/s']:6.1f} TFLOP/s  "
+        f"{result['of dense']:6.1%} of dense  {result['GB/s']:5.0f} GB/s"
+    )
+
+
+def dense_rate() -> float:
+    """TFLOP/s."""
+    left, right = (torch.randn(DENSE, DENSE, device="cuda", dtype=torch.float16) for _ in range(2))
+    times = []
+    until = time.monotonic() + WARM_UP
+    while time.monotonic() < until or len(times) < DENSE_ROUNDS:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        left @ right
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return 2 * DENSE**3 / statistics.median(times[-DENSE_ROUNDS:]) / 1e9
+
+
+class Bench:
+    """One size and one number of features."""
+
+    def __init__(self, device: CudaDevice, features: int, width: int, height: int, *, fp8: bool = False) -> None:
+        self._device, self._features, self._width, self._height = device, features, width, height
+        self._stream = device.stream()
+        architecture = Architecture(features, FACTOR, skip=True, clip=True)
+        self._outputs = architecture.outputs
+        self._kernels = WgmmaKernels(architecture, CudaLauncher(), self._stream, lambda *_: None, fp8=fp8)
+        self._has_tail = features in TAIL_FEATURES and not fp8
+        self._itemsize = 1 if fp8 else 2
+        self._random = np.random.default_rng(1)
+        self._memories: list[Any] = []
+
+    def results(self, rounds: int) -> list[dict[str, Any]]:
+        """Of the trunk, and of the tail."""
+        try:
+            pixels = self._height * self._width
+            flop = 2 * 9 * self._features * pixels
+            moved = pixels * self._features * self._itemsize
+            found = [self._result("trunk", self._trunk(rounds), flop * self._features, 2 * moved)]
+            if self._has_tail:
+                picture = pixels * 3 * 2
+                bytes_moved = moved + picture * (1 + FACTOR**2)
+                found.append(self._result("tail", self._tail(rounds), flop * 3 * FACTOR**2, bytes_moved))
+            return found
+        finally:
+            self._stream.synchronize()
+            for memory in self._memories:
+                memory.close()
+
+    def _result(self, kernel: str, times: list[float], flop: int, moved: int) -> dict[str, Any]:
+        ms = statistics.median(times)
+        return {
+            "kernel": kernel,
+            "features": self._features,
+            "size": f"{self._width}x{self._height}",
+            "ms": ms,
+            "least": min(times),
+            "most": max(times),
+            "TFLOP/s": flop / ms / 1e9,
+            "GB/s": moved / ms / 1e6,
+        }
+
+    def _trunk(self, rounds: int) -> list[float]:
+        source = self._activations()
+        buffers = [self._empty(self._height * self._width * self._features * self._itemsize) for _ in range(2)]
+        layers = [self._layer(self._features) for _ in range(LAYERS)]
+
+        def launches(raw: Any) -> None:
+            at = source
+            for number, layer in enumerate(layers):
+                target = buffers[number % 2]
+                self._kernels.trunk(raw, at, target, self._height, self._width, self._rows, layer)
+                at = target
+
+        return self._times(launches, LAYERS, rounds)
+
+    def _tail(self, rounds: int) -> list[float]:
+        source, layer, pixels = self._activations(), self._layer(self._outputs), self._height * self._width
+        picture = Planes(self._put(self._random.random(3 * pixels, np.float32).astype(np.float16)), pixels)
+        targets = [Planes(self._empty(3 * pixels * FACTOR**2 * 2), pixels * FACTOR**2) for _ in range(2)]
+
+        def launches(raw: Any) -> None:
+            for number in range(TAILS):
+                target = targets[number % 2]
+                self._kernels.tail(raw, source, picture, target, self._height, self._width, self._rows, layer)
+
+        return self._times(launches, TAILS, rounds)
+
+    @property
+    def _rows(self) -> Rows:
+        return Rows(0, self._height)
+
+    def _times(self, launches: Callable[[Any], None], count: int, rounds: int) -> list[float]:
+        """Milliseconds a launch, of each round."""
+        raw = self._stream.raw
+        with self._device.current():
+            mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+            check(driver.cuStreamBeginCapture(raw.handle, mode))
+            launches(raw)
+            graph = check(driver.cuStreamEndCapture(raw.handle))
+            executable = check(driver.cuGraphInstantiate(graph, 0))
+            times = []
+            until = time.monotonic() + WARM_UP
+            while time.monotonic() < until or len(times) < rounds:
+                begin = self._stream.record(timing=True)
+                check(driver.cuGraphLaunch(executable, raw.handle))
+                times.append(self._stream.record(timing=True).seconds_since(begin) * 1000 / count)
+            check(driver.cuGraphExecDestroy(executable))
+            check(driver.cuGraphDestroy(graph))
+        return times[-rounds:]
+
+    def _activations(self) -> int:
+        count = self._height * self._width * self._features
+        return self._put(np.resize(self._numbers(1 << 20, 1), count))
+
+    def _layer(self, outputs: int) -> Parameters:
+        spread = (1.9 / (9 * self._features)) ** 0.5
+        weights = self._numbers(9 * outputs * self._features, spread)
+        bias = self._random.normal(0, 0.1, outputs).astype(np.float32)
+        slope = self._random.uniform(-0.2, 1.2, outputs).astype(np.float32)
+        addresses = [self._put(array) for array in (weights, bias, slope)]
+        if self._itemsize == 2:
+            return Parameters(*addresses)
+        scale = np.full(outputs, spread / E4M3_SPREAD**2, np.float32)
+        return Parameters(*addresses, scale=self._put(scale), narrow=True)
+
+    def _numbers(self, count: int, spread: float) -> np.ndarray:
+        """Normally distributed; in fp8 with a spread of E4M3_SPREAD, near enough."""
+        if self._itemsize == 2:
+            return (self._random.standard_normal(count, np.float32) * spread).astype(np.float16)
+        sizes = np.abs(self._random.standard_normal(count, np.float32)) * E4M3_SPREAD
+        exponent = np.floor(np.log2(np.maximum(sizes, 2.0**-6)))
+        codes = (exponent + 7) * 8 + np.clip(np.round(sizes / 2**exponent * 8 - 8), 0, 7)
+        return codes.astype(np.uint8) | (self._random.integers(0, 2, count, np.uint8) << 7)
+
+    def _empty(self, nbytes: int) -> int:
+        memory = self._device.allocate(nbytes)
+        self._memories.append(memory)
+        return memory.pointer
+
+    def _put(self, array: np.ndarray) -> int:
+        pointer = self._empty(array.nbytes)
+        with self._device.current():
+            check(driver.cuMemcpyHtoD(pointer, array.ctypes.data, array.nbytes))
+        return pointer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+// Both warpgroups have all weights, and take every other unit of the block's.
+
+// `finish(sums, unit, stage)` does with the sums what is to be done with them; `stage` is shared memory of the warpgroup's
+// own, free when it is called.
+template <class Finish>
+__device__ inline void work_through(
+    const Work& work, const Ring& ring, int group, u32 stage, const Weights& weights, const Finish& finish) {
+    static_assert(SLOTS >= 2 * (1 + MARGIN), "nobody waits for ever, with a strip's end between two units");
+    const bool is_first_thread = threadIdx.x % WARPGROUP == 0;
+    Unit unit(work);
+    if (group == 1) unit.advance(work);
+    release(ring, 0, unit, work);
+    while (unit.number < work.last) {
+        wait_for(ring, unit);
+        if (unit.number > work.first) block_wait(TURN_OF_GROUP + group, MULTIPLYING);
+        float sums[SUMS];
+        convolve(sums, weights, ring, unit, unit.number + 1 < work.last ? 1 - group : -1);
+        if (is_first_thread) stores_read();
+        block_wait(OF_GROUP + group, WARPGROUP);
+        const Unit done = unit;
+        for (int i = 0; i < GROUPS; ++i) unit.advance(work);
+        release(ring, done.slot, unit, work);
+        finish(sums, done, stage);
+    }
+    if (is_first_thread) stores_done();
+}

@@ -1,0 +1,114 @@
+// A 3x3 convolution between activations, its bias and its activation function, rounded.
+// A product's rows are ROWS rows of outputs, its columns 128 pixels of each.
+//
+// With more than one of PARTS, every so many blocks compute the same OUTPUTS of all FEATURES.  With SHARES of 2 each
+// warpgroup takes in one half of the input channels.
+//
+// Before this text, beside what wgmma_strip.cuh wants: FEATURES, SHARES, OUTPUT_BYTES of an output, OUTPUT_PIXEL bytes that
+// a block's OUTPUTS take in shared memory, SHARED_BYTES that a block has.
+
+constexpr int PARTS = FEATURES / OUTPUTS;
+constexpr int STAGE_BYTES = ROWS * WIDTH * OUTPUT_PIXEL;
+constexpr int FIRST_GROUP_BYTES = SHARES == 1 ? STAGE_BYTES : HAND_OVER_BYTES;
+static_assert(FEATURES == SHARES * CHANNELS && FEATURES == PARTS * OUTPUTS, "all channels are taken in and put out");
+static_assert(
+    1024 + SHARES * (Ring::BYTES + Ring::BARRIER_BYTES) + FIRST_GROUP_BYTES + STAGE_BYTES <= SHARED_BYTES, "it fits");
+
+// See load_weights.  In fp8 a thread's rows are neighbours, so that their results make one 16-bit unit.
+__device__ inline int product_row(int i, int half) {
+    return threadIdx.x % WARPGROUP / 32 * 16 + (OUTPUT_BYTES == 2 ? i + 8 * half : 2 * i + half);
+}
+
+// What happens to the sums of a thread's two rows.
+struct Activation {
+    float scale[2], bias[2], slope[2];
+
+    __device__ void load(const float* scales, const float* biases, const float* slopes) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int output = product_row(threadIdx.x % 32 / 4, half) % OF_EACH_ROW;
+            const bool is_there = output < OUTPUTS;
+            scale[half] = INPUT_BYTES == 1 && is_there ? scales[output] : 1;
+            bias[half] = is_there ? biases[output] : 0;
+            slope[half] = is_there ? slopes[output] : 0;
+        }
+    }
+
+    __device__ float operator()(float sum, int half) const {
+        const float x = INPUT_BYTES == 1 ? fmaf(sum, scale[half], bias[half]) : sum + bias[half];
+        return x > 0 ? x : x * slope[half];
+    }
+};
+
+// Rounds a unit's results and stores them, by the copy engine, which leaves out what lies beyond the picture.
+struct StoreActivations {
+    const TensorMap* output;
+    const Work& work;
+    const Activation& activation;
+    int group, first_output;
+
+    __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
+        constexpr int CHUNKS = OUTPUT_BYTES;  // of 16 bytes, that a warp's 16 outputs take
+        const int lane = threadIdx.x % 32, first_row = threadIdx.x % WARPGROUP / 32 * 16;
+        const u32 row = stage + first_row / OF_EACH_ROW * WIDTH * OUTPUT_PIXEL;
+        const int chunk = first_row % OF_EACH_ROW * OUTPUT_BYTES / 16 + lane / 8 % CHUNKS;
+#pragma unroll
+        for (int i = 0; i < WIDTH / 8; i += 4 / CHUNKS) {
+            u32 matrices[4];
+#pragma unroll
+            for (int m = 0; m < 4; ++m) matrices[m] = round(sums, i + m / CHUNKS, m % CHUNKS);
+            const int pixel = 8 * (i + lane / 8 / CHUNKS) + lane % 8;
+            store_transposed(row + swizzled(pixel * OUTPUT_PIXEL + chunk * 16, OUTPUT_PIXEL), matrices);
+        }
+        before_copy_engine();
+        block_wait(OF_GROUP + group, WARPGROUP);
+        if (threadIdx.x % WARPGROUP == 0) store_box(output, stage, first_output, unit.x(), unit.y(work));
+    }
+
+    // The thread's share of an 8 x 8 matrix: of eight pixels from 8 * `eight` on, two.
+    __device__ u32 round(const float (&sums)[SUMS], int eight, int chunk) const {
+        const float* const four = sums + 4 * eight;
+#if OUTPUT_BYTES == 2
+        return two_halves(activation(four[2 * chunk], chunk), activation(four[2 * chunk + 1], chunk));
+#else
+        return two_e4m3(activation(four[0], 0), activation(four[2], 1)) |
+               (u32)two_e4m3(activation(four[1], 0), activation(four[3], 1)) << 16;
+#endif
+    }
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL(
+    const __grid_constant__ TensorMap input, const __grid_constant__ TensorMap output,
+    const __grid_constant__ TensorMap weights, const float* __restrict__ bias, const float* __restrict__ slope,
+    const float* __restrict__ scale, int first_row, int units_down, int strips) {
+    const Work work(first_row, units_down, strips, blockIdx.x / PARTS, gridDim.x / PARTS);
+    const u32 memory = aligned_memory(), stages = memory + SHARES * Ring::BYTES;
+    const u32 barriers = stages + FIRST_GROUP_BYTES + STAGE_BYTES;
+    const int group = group_of_thread(), first_output = blockIdx.x % PARTS * OUTPUTS;
+    const Ring rings[SHARES] = {
+        {memory, barriers},
+#if SHARES == 2
+        {memory + Ring::BYTES, barriers + Ring::BARRIER_BYTES},
+#endif
+    };
+    begin(rings, GROUPS / SHARES, input, weights);
+    if (group == GROUPS) {
+        give_up_registers<FETCHING_REGISTERS>();
+        fetch(work, rings, &input, &weights, first_output);
+    } else {
+        take_registers<MULTIPLYING_REGISTERS>();
+        const int share = SHARES == 1 ? 0 : group;
+        const Ring ring{memory + share * Ring::BYTES, barriers + share * Ring::BARRIER_BYTES};
+        Weights products;
+        load_weights(products, ring, group, product_row);
+        Activation activation;
+        activation.load(scale + first_output, bias + first_output, slope + first_output);
+        const StoreActivations finish{&output, work, activation, group, first_output};
+        const u32 stage = stages + group * FIRST_GROUP_BYTES;
+#if SHARES == 1
+        work_through(work, ring, group, stage, products, finish);
+#else
+        work_through_shares(work, ring, group, stages, stage, products, finish);
+#endif
+    }
+}

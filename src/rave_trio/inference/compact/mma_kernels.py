@@ -1,0 +1,258 @@
+"""Kernels for the Compact family that use what every GPU from compute capability 8.0 on has: mma.sync and cp.async."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import attrs
+import numpy as np
+
+from rave_trio.devices.kernel_source import KernelSource
+from rave_trio.inference.compact.kernels_protocol import (
+    PLANES,
+    Architecture,
+    Parameters,
+    Planes,
+    Resampling,
+    Rows,
+)
+from rave_trio.inference.compact.mma_tiling import PIXELS_ACROSS, Tiling, tiling_of
+
+HEAD_TILE = (64, 8)
+HEAD_THREADS = 128
+"""As kernels/head.cu has them."""
+
+RESIZE_THREADS = 64
+RESIZE_DOWN = 16
+"""Pixels that a thread of the resize goes down."""
+
+RESIZE_READS = 8
+"""Samples that it reads of a row, if the tail's factor divides them: 16 bytes."""
+
+
+@attrs.frozen
+class ConvolutionKernel:
+    """The source of the trunk's or the tail's kernel, and how it is to be launched."""
+
+    source: KernelSource
+    tiling: Tiling
+
+    def grid(self, width: int, rows: int, processors: int) -> tuple[int, int]:
+        """As many blocks as run at once, or as there are tiles."""
+        across, down = self.tiling.tile
+        return min(-(-width // across) * -(-rows // down), self.tiling.blocks * processors), 1
+
+
+def head_source(architecture: Architecture) -> KernelSource:
+    """The first convolution."""
+    constants = [f"constexpr int FEATURES = {architecture.features};"]
+    return _source("head", constants, "instructions.cuh", "features.cuh", "pictures.cuh", "head.cu")
+
+
+def trunk_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = None) -> ConvolutionKernel:
+    """A convolution between activations on ``arch`` (``"sm_90"``)."""
+    features = architecture.features
+    tiling = tiling or tiling_of(features, features, arch)
+    constants = [*tiling.constants(), _flag("GATHERED", True)]
+    files = ("instructions.cuh", "features.cuh", "mma_convolution.cuh", "mma_trunk.cu")
+    return ConvolutionKernel(_source("trunk", constants, *files), tiling)
+
+
+def samples_bytes_of(architecture: Architecture) -> int:
+    """What a warp of the tail gathers: the samples of a row of its pixels."""
+    return 2 * PLANES * architecture.factor**2 * PIXELS_ACROSS
+
+
+def tail_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = None) -> ConvolutionKernel:
+    """The last convolution and the pixel shuffle on ``arch``."""
+    tiling = tiling or tiling_of(architecture.features, architecture.outputs, arch, samples_bytes_of(architecture))
+    is_last = architecture.resampling is None
+    constants = [
+        *tiling.constants(),
+        f"constexpr int FACTOR = {architecture.factor};",
+        _flag("GATHERED", False),
+        _flag("SKIP", architecture.skip and is_last),
+        _flag("CLIP", architecture.clip and is_last),
+    ]
+    files = ("instructions.cuh", "features.cuh", "pictures.cuh", "mma_convolution.cuh", "mma_tail.cu")
+    return ConvolutionKernel(_source("tail", constants, *files), tiling)
+
+
+def resize_pixels(architecture: Architecture) -> int:
+    """How many pixels of the picture, side by side, a thread of the resize makes."""
+    return RESIZE_READS // architecture.factor
+
+
+def resize_blocks(architecture: Architecture) -> int:
+    """How many blocks of the resize share a multiprocessor: fewer where a thread has more results to keep."""
+    return 5 if resize_pixels(architecture) * architecture.scale > RESIZE_READS else 12
+
+
+def resize_source(architecture: Architecture) -> KernelSource:
+    """The resampling, of an architecture that has one."""
+    resampling = architecture.resampling
+    assert resampling is not None
+    constants = [
+        f"constexpr int FACTOR = {architecture.factor}, SCALE = {resampling.scale};",
+        f"constexpr int PIXELS = {resize_pixels(architecture)}, PIXELS_DOWN = {RESIZE_DOWN};",
+        f"constexpr int THREADS = {RESIZE_THREADS}, BLOCKS = {resize_blocks(architecture)};",
+        *_table("SAMPLE", resampling, 1),
+        *_table("PICTURE", resampling, architecture.factor),
+        _flag("SKIP", architecture.skip),
+        _flag("CLIP", architecture.clip),
+    ]
+    return _source("resize", constants, "pictures.cuh", "resize.cu")
+
+
+class MmaKernels:
+    """A :class:`~rave_trio.inference.compact.kernels_protocol.KernelSet`: see there for shapes, threads and streams."""
+
+    itemsize = 2
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        launcher: Any,
+        stream: Any,
+        *,
+        trunk_tiling: Tiling | None = None,
+        tail_tiling: Tiling | None = None,
+    ) -> None:
+        """Compile and load what ``architecture`` needs onto the device of ``stream``.
+
+        Compute capability 8.0 or newer.  Tilings are the best for the device unless given, as for measuring.
+        """
+        arch = launcher.arch(stream)
+        self._architecture = architecture
+        self._launcher = launcher
+        self._processors = launcher.processors(stream)
+        self._trunk_kernel = trunk_kernel(architecture, arch, trunk_tiling)
+        self._tail_kernel = tail_kernel(architecture, arch, tail_tiling)
+        self._head = launcher.load(stream, head_source(architecture))
+        self._trunk, self._tail = (
+            launcher.load(stream, kernel.source, shared_bytes=kernel.tiling.shared_bytes)
+            for kernel in (self._trunk_kernel, self._tail_kernel)
+        )
+        self._resize = None if architecture.resampling is None else launcher.load(stream, resize_source(architecture))
+
+    def head(
+        self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
+    ) -> None:
+        across, down = HEAD_TILE
+        self._launcher.put(
+            raw,
+            self._head,
+            (-(-width // across), -(-(rows.end - rows.begin) // down)),
+            (HEAD_THREADS,),
+            *_plane_arguments(picture),
+            target,
+            parameters.weights,
+            parameters.bias,
+            parameters.slope,
+            *_sizes(height, width, rows),
+        )
+
+    def trunk(
+        self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
+    ) -> None:
+        self._launcher.put(
+            raw,
+            self._trunk,
+            self._trunk_kernel.grid(width, rows.end - rows.begin, self._processors),
+            (self._trunk_kernel.tiling.threads,),
+            source,
+            target,
+            parameters.weights,
+            parameters.bias,
+            parameters.slope,
+            *_sizes(height, width, rows),
+            shared_bytes=self._trunk_kernel.tiling.shared_bytes,
+        )
+
+    def tail(
+        self,
+        raw: Any,
+        source: int,
+        picture: Planes,
+        target: Planes,
+        height: int,
+        width: int,
+        rows: Rows,
+        parameters: Parameters,
+    ) -> None:
+        self._launcher.put(
+            raw,
+            self._tail,
+            self._tail_kernel.grid(width, rows.end - rows.begin, self._processors),
+            (self._tail_kernel.tiling.threads,),
+            source,
+            *_plane_arguments(picture),
+            *_plane_arguments(target),
+            parameters.weights,
+            parameters.bias,
+            *_sizes(height, width, rows),
+            shared_bytes=self._tail_kernel.tiling.shared_bytes,
+        )
+
+    def resize(
+        self, raw: Any, source: Planes, picture: Planes, target: Planes, height: int, width: int, rows: Rows
+    ) -> None:
+        columns = -(-width // resize_pixels(self._architecture))
+        self._launcher.put(
+            raw,
+            self._resize,
+            (-(-columns // RESIZE_THREADS), -(-(rows.end - rows.begin) // RESIZE_DOWN), PLANES),
+            (RESIZE_THREADS,),
+            *_plane_arguments(source),
+            *_plane_arguments(picture),
+            *_plane_arguments(target),
+            *_sizes(height, width, rows),
+        )
+
+
+def _plane_arguments(planes: Planes) -> tuple[int, np.int64]:
+    return planes.pointer, np.int64(planes.plane)
+
+
+def _sizes(height: int, width: int, rows: Rows) -> tuple[np.int32, ...]:
+    return np.int32(height), np.int32(width), np.int32(rows.begin), np.int32(rows.end)
+
+
+def _table(name: str, resampling: Resampling, repeated: int) -> list[str]:
+    """C++ for all phases' taps as rows of one table that begin with the same sample, and which one that is.
+
+    With ``repeated`` they are of pixels that are repeated as often, each into neighbouring samples.
+    """
+    places = [
+        [((start + k) // repeated, tap) for k, tap in enumerate(taps)]
+        for start, taps in zip(resampling.first, resampling.taps, strict=True)
+    ]
+    used = [at for row in places for at, tap in row if tap]
+    first = min(used)
+    dense = np.zeros((resampling.scale, max(used) - first + 1))
+    for weights, row in zip(dense, places, strict=True):
+        for at, tap in row:
+            if tap:
+                weights[at - first] += tap
+    rows = ", ".join("{" + ", ".join(f"{float(np.float32(tap)).hex()}f" for tap in row) + "}" for row in dense)
+    return [
+        f"constexpr int {name}_FIRST = {first}, {name}_SPAN = {dense.shape[1]};",
+        f"__device__ constexpr float {name}_TAPS[{dense.shape[0]}][{dense.shape[1]}] = {{{rows}}};",
+    ]
+
+
+def _flag(name: str, value: bool) -> str:
+    return f"constexpr bool {name} = {str(value).lower()};"
+
+
+def _source(name: str, constants: list[str], *files: str) -> KernelSource:
+    """The kernel ``name`` from ``files`` of this room's, which ``constants`` specialise."""
+    texts = [_text("inference/compact", file) for file in files]
+    return KernelSource(name, "\n".join([_text("color/cuda", "half.cuh"), *constants, *texts]))
+
+
+@cache
+def _text(room: str, name: str) -> str:
+    return resources.files("rave_trio").joinpath(room, "kernels", name).read_text("utf-8")

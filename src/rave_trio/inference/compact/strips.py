@@ -1,0 +1,94 @@
+"""A picture through a network in strips of rows, so that activations of a strip are held and no more.
+
+A strip holds as many rows beyond its own as the layers look; what each layer computes of them shrinks by a row a layer,
+so that nothing is computed in vain.  The result is that of the whole picture, bit for bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import attrs
+
+from rave_trio.inference.compact.kernels_protocol import (
+    ALIGNMENT,
+    HEAD_STEPS,
+    PLANES,
+    TAPS,
+    Architecture,
+    Resampling,
+    Rows,
+)
+
+HALF_BYTES = 2
+
+
+@attrs.frozen
+class Strip:
+    """One strip; all rows are the picture's."""
+
+    top: int
+    bottom: int
+    """The rows that are held, to before ``bottom``."""
+    layers: tuple[Rows, ...]
+    """What each layer computes, counted from ``top``."""
+    result: Rows
+    """The strip's own, counted from ``top``."""
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+
+def strips(architecture: Architecture, layers: int, height: int, rows: int) -> list[Strip]:
+    """``height`` rows in as few strips of at most ``rows`` as can be, all about as tall; ``layers`` count all."""
+    count = -(-height // rows)
+    edges = [height * at // count for at in range(count + 1)]
+    return [_strip(architecture, layers, height, *pair) for pair in itertools.pairwise(edges)]
+
+
+def _strip(architecture: Architecture, layers: int, height: int, begin: int, end: int) -> Strip:
+    reach = 0 if architecture.resampling is None else resampling_reach(architecture.resampling, architecture.factor)
+
+    def around(more: int) -> Rows:
+        return Rows(max(0, begin - more), min(height, end + more))
+
+    held = around(reach + layers)
+    computed = [around(reach + layers - 1 - at) for at in range(layers)]
+    return Strip(
+        held.begin,
+        held.end,
+        tuple(Rows(rows.begin - held.begin, rows.end - held.begin) for rows in computed),
+        Rows(begin - held.begin, end - held.begin),
+    )
+
+
+def resampling_reach(how: Resampling, factor: int) -> int:
+    """How many of the picture's rows beyond a pixel's own the final resize looks, up or down."""
+    before = max(-first for first in how.first)
+    after = max(first + len(taps) for first, taps in zip(how.first, how.taps, strict=True)) - factor
+    return max(0, math.ceil(before / factor), math.ceil(after / factor))
+
+
+def buffer_bytes(
+    architecture: Architecture, layers: int, height: int, width: int, rows: int, itemsize: int = HALF_BYTES
+) -> int:
+    """What one of the two buffers between the layers takes: activations, or what the tail leaves to the resize."""
+    tallest = max(strip.height for strip in strips(architecture, layers, height, rows))
+    pixel = architecture.features * itemsize
+    if architecture.resampling is not None:
+        pixel = max(pixel, PLANES * architecture.factor**2 * HALF_BYTES)
+    return tallest * width * pixel
+
+
+def aligned(nbytes: int) -> int:
+    """Up to where the next piece may begin."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def parameter_bytes(architecture: Architecture, layers: int) -> int:
+    """What a network's packed parameters take, or a little more."""
+    features, outputs = architecture.features, architecture.outputs
+    weights = HALF_BYTES * (TAPS * features * (features * (layers - 2) + outputs) + HEAD_STEPS * features)
+    return weights + 3 * layers * ALIGNMENT + 8 * layers * max(features, outputs)

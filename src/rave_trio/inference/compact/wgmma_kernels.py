@@ -1,0 +1,269 @@
+"""The Compact family's kernels for compute capability 9.0, by wgmma and the copy engine (TMA): docs/compact.md."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import attrs
+import numpy as np
+
+from rave_trio.devices.kernel_source import KernelSource
+from rave_trio.devices.tensor_map import tensor_map
+from rave_trio.inference.compact.kernels_protocol import (
+    FEATURES,
+    Architecture,
+    MakeKernels,
+    Parameters,
+    Planes,
+    Rows,
+)
+
+ARCH = "sm_90a"
+"""The only one that has these instructions."""
+
+WIDTH = 128
+"""Pixels of a strip; WIDTH in wgmma_strip.cuh, as are the two below."""
+
+BOX_WIDTH = 136
+THREADS = 384
+
+SHARED_BYTES = 227 << 10
+"""The most that a block can have; it always has its multiprocessor to itself."""
+
+RING_BYTES = 10 * BOX_WIDTH * 128
+"""Of all rings together, which leaves room for the results of every kernel here."""
+
+PRODUCT_ROWS = 64
+
+TAIL_FEATURES = (16, 32, 48, 64)
+"""Where the tail is computed here; elsewhere by the other kernels."""
+
+
+@attrs.frozen
+class Precision:
+    """Bytes of the activations that a layer reads and writes: 2 in fp16, 1 in fp8 (e4m3)."""
+
+    source: int = 2
+    target: int = 2
+
+
+@attrs.frozen
+class Tiling:
+    """How a kernel cuts up its work, in the words of wgmma_strip.cuh and wgmma_trunk.cu."""
+
+    features: int
+    outputs: int
+    """That a block computes."""
+    rows: int
+    """Of outputs that a product computes side by side, where they are fewer than half its rows."""
+    shares: int
+    """2 where the weights of all input channels are more than a warpgroup's registers hold."""
+    precision: Precision = Precision()
+
+    @property
+    def channels(self) -> int:
+        """That a warpgroup takes in."""
+        return self.features // self.shares
+
+    @property
+    def input_pixel(self) -> int:
+        """Bytes that a pixel's channels take in shared memory."""
+        return _span(self.channels * self.precision.source)
+
+    @property
+    def output_pixel(self) -> int:
+        """Bytes that a pixel's outputs take in shared memory."""
+        return _span(self.outputs * self.precision.target)
+
+    def constants(self) -> list[str]:
+        """What stands before the text."""
+        source = self.precision.source
+        slots = RING_BYTES // (self.rows * BOX_WIDTH * self.input_pixel * self.shares)
+        return [
+            f"#define INPUT_BYTES {source}",
+            f"#define MULTIPLY multiply_{'fp16' if source == 2 else 'e4m3'}",
+            f"constexpr int CHANNELS = {self.channels};",
+            f"constexpr int OUTPUTS = {self.outputs};",
+            f"constexpr int ROWS = {self.rows};",
+            f"constexpr int INPUT_PIXEL = {self.input_pixel};",
+            f"constexpr int SLOTS = {slots};",
+            f"constexpr int SHARED_BYTES = {SHARED_BYTES};",
+        ]
+
+    def input_map(self, source: int, height: int, width: int) -> bytes:
+        """Boxes of a slot."""
+        box = (self.rows, BOX_WIDTH, self.input_pixel // self.precision.source)
+        return tensor_map(source, (height, width, self.features), box, self.precision.source, self.input_pixel)
+
+    def output_map(self, target: int, height: int, width: int) -> bytes:
+        """Boxes of a unit's results, of which the rows before ``height`` are written."""
+        box = (self.rows, WIDTH, self.outputs)
+        return tensor_map(target, (height, width, self.features), box, self.precision.target, self.output_pixel)
+
+    def weight_map(self, weights: int, outputs: int) -> bytes:
+        """Boxes of a block's weights, of a layer that has ``outputs`` in all."""
+        box = (9, self.outputs, self.input_pixel // self.precision.source)
+        return tensor_map(weights, (9, outputs, self.features), box, self.precision.source, self.input_pixel)
+
+    def work(self, rows: Rows, width: int) -> tuple[int, int, int]:
+        """First row, units down a strip, strips."""
+        return rows.begin, -(-(rows.end - rows.begin) // self.rows), -(-width // WIDTH)
+
+
+def trunk_tiling(features: int, precision: Precision = Precision()) -> Tiling:
+    """For a layer between activations of padded ``features``."""
+    parts = 1 if features <= PRODUCT_ROWS else 2
+    shares = 1 if features * precision.source <= 2 * PRODUCT_ROWS else 2
+    return Tiling(features, features // parts, max(1, PRODUCT_ROWS // features), shares, precision)
+
+
+def tail_tiling(architecture: Architecture) -> Tiling:
+    """For a tail, of features in :data:`TAIL_FEATURES`."""
+    return Tiling(architecture.features, architecture.outputs, 1, 1)
+
+
+def trunk_source(tiling: Tiling) -> KernelSource:
+    """The convolution between activations."""
+    constants = [
+        *tiling.constants(),
+        f"#define OUTPUT_BYTES {tiling.precision.target}",
+        f"#define SHARES {tiling.shares}",
+        f"constexpr int FEATURES = {tiling.features};",
+        f"constexpr int OUTPUT_PIXEL = {tiling.output_pixel};",
+    ]
+    return _source(f"compact_trunk_{tiling.features}", constants, "by_turns.cuh", "by_shares.cuh", "trunk.cu")
+
+
+def tail_source(architecture: Architecture) -> KernelSource:
+    """The last convolution and the pixel shuffle, for features in :data:`TAIL_FEATURES`."""
+    ends_here = architecture.resampling is None
+    constants = [
+        *tail_tiling(architecture).constants(),
+        f"constexpr int FACTOR = {architecture.factor};",
+        f"constexpr bool SKIP = {str(ends_here and architecture.skip).lower()};",
+        f"constexpr bool CLIP = {str(ends_here and architecture.clip).lower()};",
+    ]
+    return _source(f"compact_tail_{architecture.features}", constants, "by_turns.cuh", "tail.cu")
+
+
+HALF = Precision()
+
+FP8 = (HALF, Precision(2, 1), Precision(1, 1), Precision(1, 2))
+"""What a network in fp8 needs: its first and its last layer of the trunk have fp16 on one side."""
+
+
+class WgmmaKernels:
+    """See :class:`rave_trio.inference.compact.kernels_protocol.KernelSet`."""
+
+    itemsize = 2
+
+    def __init__(
+        self, architecture: Architecture, launcher: Any, stream: Any, others: MakeKernels, *, fp8: bool = False
+    ) -> None:
+        """``others`` makes the kernels for what is limited by memory, which need none of these instructions.
+
+        With ``fp8`` layers of the trunk may read and write e4m3: see
+        :class:`rave_trio.inference.compact.kernels_protocol.Parameters`.
+        """
+        if architecture.features not in FEATURES:
+            raise ValueError(f"there are no kernels for {architecture.features} features")
+        self._launcher = launcher
+        self._processors = launcher.processors(stream)
+        self._others = others(architecture, launcher, stream)
+        tilings = [trunk_tiling(architecture.features, precision) for precision in (FP8 if fp8 else (HALF,))]
+        self._trunk = {
+            tiling.precision: (tiling, self._load(stream, trunk_source(tiling)), tiling.features // tiling.outputs)
+            for tiling in tilings
+        }
+        self._tail = None
+        if architecture.features in TAIL_FEATURES:
+            self._tail = tail_tiling(architecture), self._load(stream, tail_source(architecture)), 1
+
+    def head(
+        self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
+    ) -> None:
+        """See the protocol."""
+        self._others.head(raw, picture, target, height, width, rows, parameters)
+
+    def trunk(
+        self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
+    ) -> None:
+        """See the protocol."""
+        precision = Precision(1 if parameters.scale else 2, 1 if parameters.narrow else 2)
+        tiling, kernel, parts = self._trunk[precision]
+        self._put(
+            raw,
+            kernel,
+            parts,
+            tiling.work(rows, width),
+            tiling.input_map(source, height, width),
+            tiling.output_map(target, rows.end, width),
+            tiling.weight_map(parameters.weights, tiling.features),
+            parameters.bias,
+            parameters.slope,
+            parameters.scale,
+        )
+
+    def tail(
+        self,
+        raw: Any,
+        source: int,
+        picture: Planes,
+        target: Planes,
+        height: int,
+        width: int,
+        rows: Rows,
+        parameters: Parameters,
+    ) -> None:
+        """See the protocol."""
+        if self._tail is None:
+            self._others.tail(raw, source, picture, target, height, width, rows, parameters)
+            return
+        tiling, kernel, parts = self._tail
+        self._put(
+            raw,
+            kernel,
+            parts,
+            tiling.work(rows, width),
+            tiling.input_map(source, height, width),
+            tiling.weight_map(parameters.weights, tiling.outputs),
+            parameters.bias,
+            picture.pointer,
+            picture.plane,
+            target.pointer,
+            target.plane,
+            np.int32(width),
+        )
+
+    def resize(
+        self, raw: Any, source: Planes, picture: Planes, target: Planes, height: int, width: int, rows: Rows
+    ) -> None:
+        """See the protocol."""
+        self._others.resize(raw, source, picture, target, height, width, rows)
+
+    def _load(self, stream: Any, source: KernelSource) -> Any:
+        return self._launcher.load(stream, source, arch=ARCH, shared_bytes=SHARED_BYTES)
+
+    def _put(self, raw: Any, kernel: Any, parts: int, work: tuple[int, int, int], *args: Any) -> None:
+        """``parts`` blocks share the work of one."""
+        _, down, strips = work
+        blocks = min(self._processors // parts, down * strips) * parts
+        numbers = (np.int32(number) for number in work)
+        self._launcher.put(raw, kernel, (blocks,), (THREADS,), *args, *numbers, shared_bytes=SHARED_BYTES)
+
+
+def _span(nbytes: int) -> int:
+    """The swizzle that so many bytes fit into."""
+    return next(span for span in (32, 64, 128) if nbytes <= span)
+
+
+def _source(name: str, constants: list[str], *texts: str) -> KernelSource:
+    parts = [f"#define KERNEL {name}", *constants, *(_text(part) for part in ("words.cuh", "strip.cuh", *texts))]
+    return KernelSource(name, "\n".join(parts))
+
+
+@cache
+def _text(part: str) -> str:
+    return resources.files("rave_trio.inference.compact").joinpath("kernels", f"wgmma_{part}").read_text("utf-8")

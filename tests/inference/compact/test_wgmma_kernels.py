@@ -1,0 +1,160 @@
+"""The wgmma kernels where there is no GPU: what the compiler says of them, and how they are launched."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+
+import attrs
+import pytest
+
+pytest.importorskip("cuda.core")
+if importlib.util.find_spec("cuda.bindings.nvrtc") is None:
+    pytest.skip("there is no NVRTC", allow_module_level=True)
+
+from cuda.core import Program, ProgramOptions
+
+from rave_trio.devices.kernel_source import KernelSource
+from rave_trio.inference.compact import wgmma_kernels
+from rave_trio.inference.compact.kernels_protocol import FEATURES, Architecture, Parameters, Planes, Resampling, Rows
+from rave_trio.inference.compact.wgmma_kernels import (
+    ARCH,
+    FP8,
+    WgmmaKernels,
+    tail_source,
+    trunk_source,
+    trunk_tiling,
+)
+
+NEAREST = Resampling(2, (0, 2), ((1.0,), (1.0,)))
+
+
+def compiled(code: str) -> list[str]:
+    """What the compiler and the assembler have to say."""
+    log = io.StringIO()
+    program = Program(code, "c++", ProgramOptions(arch=ARCH, std="c++17", ptxas_options=["-v"]))
+    try:
+        assert program.compile("cubin", logs=log).code
+    finally:
+        program.close()
+    return [line for line in log.getvalue().strip("\0\n").splitlines() if line.strip("\0 ")]
+
+
+def complaints(code: str) -> list[str]:
+    """Warnings, spilled registers, and products that are made to wait for one another (C7510 and its like)."""
+    lines = compiled(code)
+    assert any("spill" in line for line in lines), "the assembler tells nothing"
+    calm = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
+    return [line for line in lines if "warning" in line or "(C7" in line or ("spill" in line and calm not in line)]
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_the_trunk_compiles_without_spills_and_its_products_run_side_by_side(features):
+    assert complaints(trunk_source(trunk_tiling(features)).code) == []
+
+
+@pytest.mark.parametrize("features", [64, 128])
+def test_the_trunk_in_fp8_compiles_so_too(features):
+    for precision in FP8:
+        assert complaints(trunk_source(trunk_tiling(features, precision)).code) == []
+
+
+@pytest.mark.parametrize(("features", "factor"), [(16, 4), (32, 4), (48, 4), (64, 4), (64, 3), (64, 2), (64, 1)])
+def test_the_tail_compiles_so_too(features, factor):
+    assert complaints(tail_source(Architecture(features, factor, skip=True, clip=True)).code) == []
+
+
+def test_the_tail_compiles_so_too_where_a_resize_follows():
+    assert complaints(tail_source(Architecture(64, 4, skip=True, clip=True, resampling=NEAREST)).code) == []
+
+
+def test_the_compiler_tells_of_products_that_have_to_wait():
+    """So that the tests above can fail."""
+    code = trunk_source(trunk_tiling(64)).code
+    between = "if (i == PRODUCTS - 1 - IN_FLIGHT) products_committed();"
+    assert code.count(between) == 1
+    assert complaints(code.replace(between, f"{between} if (i == 7) sums[0] *= 1.5f;")) != []
+
+
+@attrs.define
+class Launches:
+    """A launcher that notes what it is told."""
+
+    processors_there: int = 132
+    made: list[str] = attrs.field(factory=list)
+    put_there: list[tuple] = attrs.field(factory=list)
+
+    def processors(self, stream) -> int:
+        return self.processors_there
+
+    def load(self, stream, source: KernelSource, *, arch: str, shared_bytes: int) -> str:
+        self.made.append(source.name)
+        return source.name
+
+    def put(self, raw, kernel, grid, block, *args, shared_bytes) -> None:
+        assert block == (384,)
+        assert shared_bytes <= 232448
+        self.put_there.append((kernel, grid[0], args))
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    monkeypatch.setattr(wgmma_kernels, "tensor_map", lambda *how: how)
+    return Launches()
+
+
+def kernels(launches, features: int, **how) -> WgmmaKernels:
+    return WgmmaKernels(Architecture(features, 4, skip=True, clip=False), launches, None, lambda *_: None, **how)
+
+
+@pytest.mark.parametrize(
+    ("features", "size", "rows", "blocks", "work"),
+    [
+        (64, (1080, 1920), Rows(0, 1080), 132, (0, 1080, 15)),
+        (64, (1, 1), Rows(0, 1), 1, (0, 1, 1)),
+        (64, (90, 200), Rows(7, 20), 26, (7, 13, 2)),
+        (32, (90, 100), Rows(7, 20), 7, (7, 7, 1)),
+        (16, (90, 100), Rows(7, 20), 4, (7, 4, 1)),
+        (128, (1080, 1920), Rows(0, 1080), 132, (0, 1080, 15)),
+        (96, (3, 100), Rows(0, 3), 6, (0, 3, 1)),
+    ],
+)
+def test_there_are_as_many_blocks_as_processors_or_as_there_is_work(launches, features, size, rows, blocks, work):
+    kernels(launches, features).trunk(None, 256, 512, *size, rows, Parameters(1, 2, 3))
+    [(_, grid, args)] = launches.put_there
+    assert (grid, tuple(int(number) for number in args[-3:])) == (blocks, work)
+
+
+def test_nothing_is_written_beyond_the_rows_asked_for(launches):
+    """Where a product computes several rows, the copy engine leaves out those that lie beyond the end."""
+    kernels(launches, 16).trunk(None, 256, 512, 90, 100, Rows(7, 20), Parameters(1, 2, 3))
+    [(_, _, (source, target, *_))] = launches.put_there
+    assert source[:2] == (256, (90, 100, 16))
+    assert target[:2] == (512, (20, 100, 16))
+
+
+def test_a_layer_in_fp8_has_a_kernel_of_its_own(launches):
+    made = kernels(launches, 64, fp8=True)
+    for parameters in (Parameters(1, 2, 3, scale=4), Parameters(1, 2, 3, scale=4, narrow=True)):
+        made.trunk(None, 256, 512, 90, 100, Rows(0, 90), parameters)
+    (_, _, to_fp16), (_, _, to_fp8) = launches.put_there
+    assert [each[3] for each in to_fp16[:3]] == [1, 2, 1]
+    assert [each[3] for each in to_fp8[:3]] == [1, 1, 1]
+
+
+def test_a_tail_of_many_features_is_left_to_the_other_kernels(launches):
+    called = []
+
+    class Others:
+        def tail(self, *args) -> None:
+            called.append(args)
+
+    made = WgmmaKernels(Architecture(128, 4, True, False), launches, None, lambda *_: Others())
+    made.tail(None, 256, Planes(1, 2), Planes(3, 4), 5, 6, Rows(0, 5), Parameters(7, 8))
+    assert called == [(None, 256, Planes(1, 2), Planes(3, 4), 5, 6, Rows(0, 5), Parameters(7, 8))]
+    assert launches.put_there == []
+
+
+def test_features_that_are_not_padded_are_refused(launches):
+    with pytest.raises(ValueError, match="24 features"):
+        kernels(launches, 24)

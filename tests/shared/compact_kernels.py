@@ -1,0 +1,269 @@
+"""What every set of kernels for the Compact family promises, on a GPU, against numpy.
+
+Sources lie between NaN, targets are NaN at first, and what lies around them must still be NaN afterwards.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from compact_reference import (
+    architecture,
+    cubic,
+    enlarged,
+    packed,
+    packed_head,
+    padded,
+    random_layer,
+    resampled,
+    shuffled,
+    through,
+)
+
+from rave_trio.devices.copies import copy_from_host, copy_to_host
+from rave_trio.devices.interface import use
+from rave_trio.inference.compact.kernels_protocol import Architecture, Parameters, Planes, Rows
+
+GUARD = 512
+"""Elements of NaN on either side."""
+
+FP16_ROUNDING = 2.0**-11
+"""Half a unit in the last place, relative."""
+
+SUM_ROUNDING = 2.0**-18
+"""Relative to the sizes of what is added up: a few dozen additions that cut at 2**-23 or finer."""
+
+SMALLEST = 2.0**-24
+"""Of fp16, below which nothing is told apart."""
+
+SIZES = [(1, 1), (1, 70), (67, 1), (7, 5), (37, 200), (129, 257)]
+
+
+class Rig:
+    """Kernels on a device, and arrays that go there and come back."""
+
+    def __init__(self, device, make_kernels):
+        from rave_trio.devices.launcher import CudaLauncher
+
+        self.device, self.stream = device, device.stream()
+        self.launcher, self._make = CudaLauncher(), make_kernels
+        self._made, self._memories = {}, []
+
+    @property
+    def arch(self) -> str:
+        return self.launcher.arch(self.stream)
+
+    def kernels(self, arch: Architecture):
+        if arch not in self._made:
+            self._made[arch] = self._make(arch, self.launcher, self.stream)
+        return self._made[arch]
+
+    def upload(self, values: np.ndarray):
+        memory = self.device.allocate(values.nbytes)
+        self._memories.append(memory)
+        with use(self.stream, memory):
+            copy_from_host(
+                self.stream, np.ascontiguousarray(values).reshape(-1), memory.array((values.size,), values.dtype)
+            )
+        self.stream.synchronize()
+        return memory
+
+    def guarded(self, values: np.ndarray, shift: int = 0):
+        """The address of fp16 ``values`` between NaN; ``shift`` elements further than aligned."""
+        around = np.full(GUARD, np.nan, np.float16)
+        memory = self.upload(np.concatenate([around, around[:shift], values.reshape(-1), around]))
+        return memory.pointer + 2 * (GUARD + shift), memory
+
+    def poisoned(self, shape: tuple[int, ...], shift: int = 0):
+        return self.guarded(np.full(shape, np.nan, np.float16), shift)
+
+    def download(self, memory, shape: tuple[int, ...], shift: int = 0) -> np.ndarray:
+        """What lies between the guards, which must be whole."""
+        host = np.empty(memory.nbytes // 2, np.float16)
+        with use(self.stream, memory):
+            copy_to_host(self.stream, memory.array(host.shape, np.float16), host)
+        self.stream.synchronize()
+        begin, end = GUARD + shift, GUARD + shift + int(np.prod(shape))
+        assert np.isnan(host[:begin]).all(), "something was written before the target"
+        assert np.isnan(host[end:]).all(), "something was written behind the target"
+        return host[begin:end].reshape(shape)
+
+    def parameters(self, weights, bias, slope=None) -> Parameters:
+        return Parameters(*(0 if each is None else self.upload(each).pointer for each in (weights, bias, slope)))
+
+    def put(self, call, *args) -> None:
+        self.stream.launch(lambda raw: call(raw, *args))
+        self.stream.synchronize()
+
+    def close(self) -> None:
+        self.stream.synchronize()
+        for memory in self._memories:
+            memory.close()
+        self._memories = []
+
+
+def picture_of(rng, height: int, width: int) -> np.ndarray:
+    return rng.uniform(0, 1, (3, height, width)).astype(np.float16)
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray, size: np.ndarray) -> None:
+    """Each value for itself, and all together."""
+    found = found.astype(np.float64)
+    assert not np.isnan(found).any(), f"{np.isnan(found).sum()} of {found.size} were not written"
+    allowed = FP16_ROUNDING * np.abs(expected) + SUM_ROUNDING * size + SMALLEST
+    worst = np.max(np.abs(found - expected) / allowed)
+    assert worst <= 1, f"an error is {worst} times what is allowed"
+    assert np.linalg.norm(found - expected) <= FP16_ROUNDING * np.linalg.norm(expected)
+
+
+class KernelContract:
+    """Subclasses give ``rig``, a fixture, and may take features away."""
+
+    def check_head(self, rig, features, height, width, rows=None, shift=0, used=None):
+        rng = np.random.default_rng()
+        used, rows = used or features, rows or Rows(0, height)
+        picture, layer = picture_of(rng, height, width), random_layer(rng, used, 3, activates=True)
+        parameters = rig.parameters(
+            packed_head(layer, features), padded(layer.bias, features), padded(layer.slope, features)
+        )
+        source, _ = rig.guarded(picture, shift)
+        target, memory = rig.poisoned((height, width, features))
+        kernels = rig.kernels(architecture(features))
+        rig.put(kernels.head, Planes(source, height * width), target, height, width, rows, parameters)
+        out = rig.download(memory, (height, width, features))
+        expected, size = through(picture.transpose(1, 2, 0), layer)
+        self.check_rows(out, rows)
+        window = slice(rows.begin, rows.end)
+        assert_close(out[window, :, :used], expected[window], size[window])
+        assert (out[window, :, used:] == 0).all()
+
+    def check_trunk(self, rig, features, height, width, rows=None, dtype=np.float64):
+        rng = np.random.default_rng()
+        rows = rows or Rows(0, height)
+        x = rng.normal(0, 1, (height, width, features)).astype(np.float16)
+        layer = random_layer(rng, features, features, activates=True)
+        parameters = rig.parameters(packed(layer, features), layer.bias, layer.slope)
+        source, _ = rig.guarded(x)
+        target, memory = rig.poisoned(x.shape)
+        rig.put(rig.kernels(architecture(features)).trunk, source, target, height, width, rows, parameters)
+        out = rig.download(memory, x.shape)
+        expected, size = through(x, layer, dtype)
+        self.check_rows(out, rows)
+        window = slice(rows.begin, rows.end)
+        assert_close(out[window], expected[window], size[window])
+
+    def check_tail(self, rig, arch, height, width, rows=None, shift=0, dtype=np.float64):
+        rng = np.random.default_rng()
+        rows, factor = rows or Rows(0, height), arch.factor
+        x = rng.normal(0, 1, (height, width, arch.features)).astype(np.float16)
+        picture = picture_of(rng, height, width)
+        layer = random_layer(rng, 3 * factor**2, arch.features, activates=False)
+        parameters = rig.parameters(packed(layer, arch.outputs), padded(layer.bias, arch.outputs))
+        source, _ = rig.guarded(x)
+        skip, _ = rig.guarded(picture, shift)
+        shape = (3, height * factor, width * factor)
+        target, memory = rig.poisoned(shape, shift)
+        rig.put(
+            rig.kernels(arch).tail, source, Planes(skip, height * width), Planes(target, shape[1] * shape[2]),
+            height, width, rows, parameters,
+        )  # fmt: skip
+        out = rig.download(memory, shape, shift)
+        expected, size = (shuffled(each, factor) for each in through(x, layer, dtype))
+        if arch.skip and arch.resampling is None:
+            expected = expected + enlarged(picture, factor)
+            size = size + 1
+        if arch.clip and arch.resampling is None:
+            expected = expected.clip(0, 1)
+        window = Rows(rows.begin * factor, rows.end * factor)
+        self.check_rows(out.transpose(1, 2, 0), window)
+        window = slice(window.begin, window.end)
+        assert_close(out[:, window], expected[:, window], size[:, window])
+
+    def check_resize(self, rig, arch, height, width, rows=None, shift=0):
+        rng = np.random.default_rng()
+        rows, factor, scale = rows or Rows(0, height), arch.factor, arch.scale
+        enlargement = rng.normal(0.3, 0.4, (3, height * factor, width * factor)).astype(np.float16)
+        picture = picture_of(rng, height, width)
+        source, _ = rig.guarded(enlargement, shift)
+        skip, _ = rig.guarded(picture, shift)
+        shape = (3, height * scale, width * scale)
+        target, memory = rig.poisoned(shape, shift)
+        rig.put(
+            rig.kernels(arch).resize, Planes(source, enlargement[0].size), Planes(skip, height * width),
+            Planes(target, shape[1] * shape[2]), height, width, rows,
+        )  # fmt: skip
+        out = rig.download(memory, shape, shift)
+        whole = enlargement.astype(np.float64)
+        if arch.skip:
+            whole = whole + enlarged(picture, factor)
+        expected = resampled(whole, factor, arch.resampling)
+        if arch.clip:
+            expected = expected.clip(0, 1)
+        window = Rows(rows.begin * scale, rows.end * scale)
+        self.check_rows(out.transpose(1, 2, 0), window)
+        window = slice(window.begin, window.end)
+        assert_close(out[:, window], expected[:, window], np.full_like(expected[:, window], 4.0))
+
+    def check_rows(self, out, rows):
+        """Rows outside are as they were."""
+        assert np.isnan(out[: rows.begin]).all()
+        assert np.isnan(out[rows.end :]).all()
+
+    @pytest.mark.parametrize("features", [16, 32, 48, 64, 96, 128])
+    def test_the_head_computes_its_layer_at_any_size(self, rig, features):
+        for height, width in SIZES:
+            self.check_head(rig, features, height, width)
+
+    def test_the_head_takes_fewer_features_and_pictures_that_begin_anywhere(self, rig):
+        self.check_head(rig, 32, 19, 33, used=24, shift=3)
+
+    @pytest.mark.parametrize("features", [16, 32, 48, 64, 96, 128])
+    def test_the_trunk_computes_its_layer_at_any_size(self, rig, features):
+        for height, width in SIZES:
+            self.check_trunk(rig, features, height, width)
+
+    @pytest.mark.parametrize("features", [16, 64])
+    def test_the_trunk_computes_a_whole_frame(self, rig, features):
+        self.check_trunk(rig, features, 720, 1280, dtype=np.float32)
+
+    @pytest.mark.parametrize("features", [16, 32, 48, 64, 96, 128])
+    def test_the_tail_computes_its_layer_at_any_size(self, rig, features):
+        for height, width in SIZES:
+            self.check_tail(rig, architecture(features), height, width)
+
+    def test_the_tail_computes_a_whole_frame(self, rig):
+        self.check_tail(rig, architecture(64), 720, 1280, dtype=np.float32)
+
+    @pytest.mark.parametrize("factor", [1, 2, 3])
+    def test_the_tail_shuffles_by_any_factor(self, rig, factor):
+        for height, width in SIZES:
+            self.check_tail(rig, architecture(64, factor, clip=True), height, width)
+        self.check_tail(rig, architecture(64, factor, clip=True), 40, 64, shift=1)
+
+    def test_the_tail_adds_no_picture_where_the_network_does_not(self, rig):
+        self.check_tail(rig, architecture(48, 4, skip=False), 37, 200)
+
+    def test_the_tail_leaves_to_the_resize_what_is_the_resizes(self, rig):
+        self.check_tail(rig, architecture(64, 4, clip=True, resampling=cubic(2, 4)), 37, 200)
+
+    @pytest.mark.parametrize("shift", [1, 4])
+    def test_the_tail_writes_pictures_that_begin_anywhere(self, rig, shift):
+        self.check_tail(rig, architecture(64), 21, 66, shift=shift)
+
+    @pytest.mark.parametrize("skip", [True, False])
+    @pytest.mark.parametrize(("scale", "factor"), [(2, 4), (3, 4), (1, 2), (2, 3), (3, 2), (5, 4), (1, 3), (1, 4)])
+    def test_the_resize_resamples_any_size(self, rig, scale, factor, skip):
+        arch = architecture(16, factor, skip=skip, clip=not skip, resampling=cubic(scale, factor))
+        for height, width in SIZES:
+            self.check_resize(rig, arch, height, width)
+        self.check_resize(rig, arch, 40, 64)
+        self.check_resize(rig, arch, 40, 64, shift=3)
+
+    def test_only_the_rows_asked_for_are_written(self, rig):
+        resizing = architecture(64, 4, resampling=cubic(2, 4))
+        for begin, end in [(0, 1), (3, 30), (17, 40), (39, 40)]:
+            rows = Rows(begin, end)
+            self.check_head(rig, 64, 40, 90, rows)
+            self.check_trunk(rig, 64, 40, 90, rows)
+            self.check_tail(rig, architecture(64), 40, 90, rows)
+            self.check_resize(rig, resizing, 40, 90, rows)

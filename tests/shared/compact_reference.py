@@ -1,0 +1,108 @@
+"""What the kernels of the Compact family compute, in numpy, and packed parameters with random values."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+
+from rave_trio.inference.compact.kernels_protocol import Architecture, Resampling
+
+HEAD_DEPTH = 32
+
+
+@attrs.frozen
+class Layer:
+    """One layer's parameters: weights OIHW in fp16, bias and slope in fp32."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    slope: np.ndarray | None
+
+
+def random_layer(rng, outputs: int, inputs: int, *, activates: bool) -> Layer:
+    """Weights that keep the size of what goes through, and slopes of either sign and beyond 1."""
+    weights = rng.normal(0, (9 * inputs) ** -0.5, (outputs, inputs, 3, 3)).astype(np.float16)
+    bias = rng.normal(0, 0.5, outputs).astype(np.float32)
+    return Layer(weights, bias, rng.uniform(-0.5, 1.5, outputs).astype(np.float32) if activates else None)
+
+
+def packed_head(layer: Layer, features: int) -> np.ndarray:
+    packed = np.zeros((features, HEAD_DEPTH), np.float16)
+    packed[: len(layer.weights), :27] = layer.weights.transpose(0, 2, 3, 1).reshape(len(layer.weights), 27)
+    return packed
+
+
+def packed(layer: Layer, outputs: int) -> np.ndarray:
+    """[9 taps][outputs][inputs]."""
+    taps = np.zeros((9, outputs, layer.weights.shape[1]), np.float16)
+    taps[:, : len(layer.weights)] = layer.weights.transpose(2, 3, 0, 1).reshape(9, *layer.weights.shape[:2])
+    return taps
+
+
+def padded(values: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([values, np.zeros(size - len(values), values.dtype)])
+
+
+def convolution(x: np.ndarray, weights: np.ndarray, bias: np.ndarray, dtype) -> np.ndarray:
+    """H x W x C through OIHW weights with zeros around, in ``dtype``."""
+    height, width, _ = x.shape
+    around = np.pad(x.astype(dtype), ((1, 1), (1, 1), (0, 0)))
+    out = np.tile(bias.astype(dtype), (height, width, 1))
+    for ky in range(3):
+        for kx in range(3):
+            out += around[ky : ky + height, kx : kx + width] @ weights[:, :, ky, kx].T.astype(dtype)
+    return out
+
+
+def through(x: np.ndarray, layer: Layer, dtype=np.float64) -> tuple[np.ndarray, np.ndarray]:
+    """The layer's result, and the sum of the sizes of all that is added up, which bounds the errors of the sums."""
+    result = convolution(x, layer.weights, layer.bias, dtype)
+    size = convolution(np.abs(x), np.abs(layer.weights), np.abs(layer.bias), dtype)
+    if layer.slope is not None:
+        result = np.where(result > 0, result, layer.slope * result)
+        size *= np.maximum(1, np.abs(layer.slope))
+    return result, size
+
+
+def shuffled(x: np.ndarray, factor: int) -> np.ndarray:
+    """H x W x (3 * factor**2) to 3 x (H * factor) x (W * factor)."""
+    height, width, _ = x.shape
+    blocks = x.reshape(height, width, 3, factor, factor).transpose(2, 0, 3, 1, 4)
+    return blocks.reshape(3, height * factor, width * factor)
+
+
+def enlarged(picture: np.ndarray, factor: int) -> np.ndarray:
+    return picture.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def resampled(x: np.ndarray, factor: int, resampling: Resampling) -> np.ndarray:
+    """3 x (H * factor) x (W * factor) to 3 x (H * scale) x (W * scale)."""
+    for axis in (1, 2):
+        count = x.shape[axis] // factor
+        matrix = np.zeros((count * resampling.scale, x.shape[axis]))
+        for pixel in range(count):
+            for phase, (first, taps) in enumerate(zip(resampling.first, resampling.taps, strict=True)):
+                for k, tap in enumerate(taps):
+                    at = min(max(pixel * factor + first + k, 0), x.shape[axis] - 1)
+                    matrix[pixel * resampling.scale + phase, at] += tap
+        x = np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis)
+    return x
+
+
+def cubic(scale: int, factor: int, a: float = -0.75) -> Resampling:
+    """ONNX's Resize, mode cubic, half_pixel, by scale / factor."""
+
+    def weight(d: float) -> float:
+        return ((a + 2) * d - (a + 3)) * d * d + 1 if d <= 1 else ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    first, taps = [], []
+    for phase in range(scale):
+        centre = (phase + 0.5) * factor / scale - 0.5
+        left = int(np.floor(centre)) - 1
+        first.append(left)
+        taps.append(tuple(weight(abs(centre - at)) for at in range(left, left + 4)))
+    return Resampling(scale, tuple(first), tuple(taps))
+
+
+def architecture(features: int, factor: int = 4, *, skip=True, clip=False, resampling=None) -> Architecture:
+    return Architecture(features, factor, skip, clip, resampling)

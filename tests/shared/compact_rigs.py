@@ -1,0 +1,184 @@
+"""The backend ``compact`` without a GPU: its kernels in numpy, on the memory of a simulated device."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import attrs
+import numpy as np
+from backend_rigs import OnnxRuntimeRig, host_copy, host_view
+
+from rave_trio.devices.arrays import DeviceArray
+from rave_trio.inference.compact.backend import CompactBackend
+from rave_trio.inference.compact.find import find_compact
+from rave_trio.inference.compact.kernels_protocol import Architecture, Parameters, Planes, Rows
+from rave_trio.inference.compact.net import resampled, shuffled
+from rave_trio.inference.model import Geometry
+from rave_trio.inference.openvino_model import Model
+
+
+class NumpyKernels:
+    """A :class:`rave_trio.inference.compact.kernels_protocol.KernelSet` on the host.  Sums are in float64."""
+
+    itemsize = 2
+
+    def __init__(self, architecture: Architecture, launcher: Any, stream: Any) -> None:
+        self.architecture = architecture
+        self.calls: list[str] = []
+
+    def head(self, raw, picture: Planes, target: int, height, width, rows: Rows, parameters: Parameters) -> None:
+        self.calls.append("head")
+        features = self.architecture.features
+        weights = numbers(parameters.weights, (features, 32), np.float16)
+        assert not weights[:, 27:].any()
+        taps = weights[:, :27].reshape(features, 9, 3).transpose(1, 0, 2)
+        source = plane_view(picture, height, width).transpose(1, 2, 0)
+        self._convolve(source, taps, parameters, target, height, width, rows)
+
+    def trunk(self, raw, source: int, target: int, height, width, rows: Rows, parameters: Parameters) -> None:
+        self.calls.append("trunk")
+        features = self.architecture.features
+        taps = numbers(parameters.weights, (9, features, features), np.float16)
+        self._convolve(self._activations(source, height, width), taps, parameters, target, height, width, rows)
+
+    def tail(
+        self,
+        raw,
+        source: int,
+        picture: Planes,
+        target: Planes,
+        height,
+        width,
+        rows: Rows,
+        parameters: Parameters,
+    ) -> None:
+        self.calls.append("tail")
+        how = self.architecture
+        taps = numbers(parameters.weights, (9, how.outputs, how.features), np.float16)
+        bias = numbers(parameters.bias, (how.outputs,), np.float32)
+        sums = convolution(self._activations(source, height, width), taps, bias, rows)
+        used = 3 * how.factor**2
+        assert not sums[:, :, used:].any()
+        result = shuffled(sums[:, :, :used].transpose(2, 0, 1), how.factor)
+        if how.resampling is None:
+            result = self._finished(result, plane_view(picture, height, width)[:, rows.begin : rows.end], how.factor)
+        self._write(target, result, height, width, rows, how.factor)
+
+    def resize(self, raw, source: Planes, picture: Planes, target: Planes, height, width, rows: Rows) -> None:
+        self.calls.append("resize")
+        how = self.architecture
+        assert how.resampling is not None
+        large = plane_view(source, height * how.factor, width * how.factor).astype(np.float64)
+        if how.skip:
+            large += repeated(plane_view(picture, height, width), how.factor)
+        result = resampled(large, how.resampling, how.factor)[:, rows.begin * how.scale : rows.end * how.scale]
+        self._write(target, np.clip(result, 0, 1) if how.clip else result, height, width, rows, how.scale)
+
+    def _convolve(self, source, taps, parameters, target, height, width, rows) -> None:
+        features = self.architecture.features
+        bias, slope = (numbers(at, (features,), np.float32) for at in (parameters.bias, parameters.slope))
+        sums = convolution(source, taps, bias, rows)
+        into = numbers(target, (height, width, features), np.float16)
+        into[rows.begin : rows.end] = np.where(sums > 0, sums, slope * sums)
+
+    def _activations(self, pointer: int, height: int, width: int) -> np.ndarray:
+        return numbers(pointer, (height, width, self.architecture.features), np.float16)
+
+    def _finished(self, result: np.ndarray, picture: np.ndarray, factor: int) -> np.ndarray:
+        if self.architecture.skip:
+            result = result + repeated(picture, factor)
+        return np.clip(result, 0, 1) if self.architecture.clip else result
+
+    def _write(self, target: Planes, result: np.ndarray, height: int, width: int, rows: Rows, scale: int) -> None:
+        plane_view(target, height * scale, width * scale)[:, rows.begin * scale : rows.end * scale] = result
+
+
+def convolution(source: np.ndarray, taps: np.ndarray, bias: np.ndarray, rows: Rows) -> np.ndarray:
+    """Rows of H x W x C through [9][outputs][C], zero around."""
+    width = source.shape[1]
+    around = np.pad(source.astype(np.float64), ((1, 1), (1, 1), (0, 0)))
+    sums = np.tile(bias.astype(np.float64), (rows.end - rows.begin, width, 1))
+    for tap in range(9):
+        y, x = divmod(tap, 3)
+        part = around[rows.begin + y : rows.end + y, x : x + width]
+        sums += part @ taps[tap].T.astype(np.float64)
+    return sums
+
+
+def repeated(picture: np.ndarray, factor: int) -> np.ndarray:
+    return picture.astype(np.float64).repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def numbers(pointer: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """What lies at an address."""
+    assert pointer
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size == 0:
+        return np.empty(shape, dtype)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(pointer)).view(dtype).reshape(shape)
+
+
+def plane_view(planes: Planes, height: int, width: int) -> np.ndarray:
+    """3 x H x W at an address, with whatever lies between the planes."""
+    flat = numbers(planes.pointer, (2 * planes.plane + height * width,), np.float16)
+    strides = (2 * planes.plane, 2 * width, 2)
+    return np.lib.stride_tricks.as_strided(flat, (3, height, width), strides)
+
+
+class Direct:
+    """Plays on a simulated device: each sequence is one piece of work."""
+
+    def __init__(self) -> None:
+        self.played: list[Hashable] = []
+
+    def play(self, stream: Any, key: Hashable, work: Callable[[Any], None], *held: Any) -> None:
+        self.played.append(key)
+        stream.launch(_worked, work, *held)
+
+    def close(self) -> None:
+        pass
+
+
+def _worked(work: Callable[[Any], None], *_held: Any) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):  # of what was never written
+        work(None)
+
+
+def host_upload(stream: Any, values: np.ndarray, target: DeviceArray) -> None:
+    stream.launch(_copied, target, values, target.memory)
+
+
+def _copied(target: DeviceArray, values: np.ndarray, *_held: Any) -> None:
+    host_view(target)[:] = values
+
+
+class CompactRig(OnnxRuntimeRig):
+    """Whole pictures."""
+
+    precision = "fp16"
+    dtype = np.float16
+    tolerance = 4e-3
+    strip: int | None = None
+
+    def _backend(self, model: Model, geometry: Geometry) -> CompactBackend:
+        return CompactBackend(
+            model.metadata,
+            find_compact(model.metadata.path),
+            attrs.evolve(geometry, strip=self.strip),
+            make_kernels=NumpyKernels,
+            launcher=None,
+            player=Direct(),
+            upload=host_upload,
+            stream=self.device.stream(),
+            pool=self.pool,
+            scratch=self.pool,
+            copy=host_copy,
+        )
+
+
+class CompactStripsRig(CompactRig):
+    """In strips of few rows."""
+
+    strip = 7
