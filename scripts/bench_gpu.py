@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The pipeline on a GPU beside its parts alone, in turn, in one run; ratios of the same round, and what it leaves.
 
-    scripts/bench_gpu.py [--input film.mkv] [--device cuda:0] [--rounds 3]
+    scripts/bench_gpu.py [--input film.mkv] [--device cuda:0] [--backend NAME] [--rounds 3]
     scripts/bench_gpu.py --sweep [--backend NAME] [--seconds 1]
 
 With ``--sweep``, the network alone at four sizes with every batch and number of streams, and what auto picks there and
@@ -252,7 +252,13 @@ def main() -> None:
             return
         source = chosen.input or make_clip(folder / "clip.mkv")
         options = UpscaleOptions(
-            source, folder / "out.mkv", model=chosen.model, device=chosen.device, preset=chosen.preset, overwrite=True
+            source,
+            folder / "out.mkv",
+            model=chosen.model,
+            device=chosen.device,
+            backend=chosen.backend,
+            preset=chosen.preset,
+            overwrite=True,
         )
         plan, steps = make_plan(options)
         bench = Bench(plan, steps, folder)
