@@ -75,9 +75,8 @@ class UsageError(RaveError):
 
 
 class GraphError(UsageError):
-    """A stage graph or a contract that makes no sense; the message begins with the place in it."""
+    """A stage graph or a contract that makes no sense; the message says the place in it."""
 
-    code, exit_code, kind = 801, 2, "graph"
     default_remedy = "see docs/graph.md"
 
 
