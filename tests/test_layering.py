@@ -36,6 +36,8 @@ FLOORS = {
     "gpu": 3,
     "assembly": 3,
     "plan": 3,
+    "encoding": 3,
+    "plan_notes": 3,
     "output": 3,
     "tuning": 3,
     "speed": 3,

@@ -6,23 +6,21 @@ The plan is a frozen value, and the same intent, media and device give the same 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from rave_trio import errors
 from rave_trio.choice import Choice, choose
-from rave_trio.color import HD_LINES, range_of
 from rave_trio.color.dither import MOST_BITS
 from rave_trio.contract import RunContract
 from rave_trio.costs import Costs, costs_of
 from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
+from rave_trio.encoding import background_of, encoder_settings
 from rave_trio.fit import Fit, Geometries, Work, best_fit, fit_notes, whole_frames
-from rave_trio.frames import UNSPECIFIED, ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
+from rave_trio.frames import SurfaceDescriptor
 from rave_trio.gpu.path import (
     Encoding,
     check_gpu_encoder,
@@ -33,45 +31,29 @@ from rave_trio.gpu.path import (
     unsuited,
 )
 from rave_trio.gpu.transfers import PlannedCopy, planned_copies
-from rave_trio.graph import EncodeStage, StageGraph
-from rave_trio.inference.catalogue import catalogue
+from rave_trio.graph import StageGraph
 from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.model import ModelMetadata
 from rave_trio.inference.openvino_runtime import choose_precision
 from rave_trio.intent import contract_of, graph_of
-from rave_trio.media import chapters
-from rave_trio.media.carriage import Carriage, Fate, plan_carriage
-from rave_trio.media.containers import IMAGES, Container, images_of
+from rave_trio.media.carriage import Carriage, plan_carriage
+from rave_trio.media.containers import Container
 from rave_trio.media.deinterlace import supported as can_be_deinterlaced
 from rave_trio.media.encoders import (
     ENCODERS,
-    IMAGE_ENCODER,
     EncoderSettings,
     check_encoder,
-    choose_format,
-    default_encoder,
-    encoder_options,
-    named_format,
 )
-from rave_trio.media.hdr import is_held_by
 from rave_trio.media.probe import MediaInfo, probe
-from rave_trio.media.tags import lost_file_tags, lost_tags
 from rave_trio.observe.places import check_places
 from rave_trio.options import UpscaleOptions
 from rave_trio.output import check_output
+from rave_trio.plan_notes import color_notes, hdr_notes, label_notes, media_notes
 from rave_trio.promises import check_contract, check_device, refused
 from rave_trio.steps import Enhancing, StagePlan, Step, steps_of
 
 if TYPE_CHECKING:
     from rave_trio.tuning import Tuning
-
-RGB, BT709, BT601 = 0, 1, 6
-"""Code points of H.273 for matrix coefficients."""
-
-HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
-"""Code points of H.273 for transfer characteristics."""
-
-BACKGROUNDS = {"black": "#000000", "grey": "#808080", "white": "#ffffff"}
 
 
 @attrs.frozen
@@ -233,7 +215,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
     decode = graph.decode
     media = probe(options.input, video_stream=decode.video_stream, frame_rate=decode.frame_rate)
     source = media.video.surface
-    background = _background(decode.background, media)
+    background = background_of(decode.background, media)
     picture = source.pixel_format.name, source.width, source.height
     if graph.deinterlace == "bwdif" and not can_be_deinterlaced(*picture):
         raise errors.InputFormatUnsupported(
@@ -241,7 +223,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
             remedy="use --deinterlace off",
         )
     steps = steps_of(graph, source)
-    settings = functools.partial(_encoder_settings, graph.encode, options.output, media, container, steps[-1].target)
+    settings = functools.partial(encoder_settings, graph.encode, options.output, media, container, steps[-1].target)
     encoder = settings()
     models = [step.model.metadata for step in steps if isinstance(step, Enhancing)]
     paths = [model.path for model in models]
@@ -264,13 +246,13 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
     carriage = plan_carriage(media, container, encoder, drop_unsupported=options.drop_unsupported)
 
     notes = [
-        *_media_notes(media, graph, options.output),
+        *media_notes(media, graph, options.output),
         *(c.note for c in carriage if c.note),
-        *_label_notes(media, carriage, container),
+        *label_notes(media, carriage, container),
     ]
     notes += [
-        *_color_notes(source, encoder.surface, dither=bool(graph.encode.dither)),
-        *_hdr_notes(media, encoder, models),
+        *color_notes(source, encoder.surface, dither=bool(graph.encode.dither)),
+        *hdr_notes(media, encoder, models),
     ]
     notes += [*choice.notes, *decoding.notes, *encoding.notes]
     work = _work(options, choice, steps, decoding.surface, encoder.surface, precision)
@@ -388,147 +370,3 @@ def _check_parallel(options: UpscaleOptions, choice: Choice, steps: tuple[Step, 
                 f"model {step.model.metadata.name} may not compute several pictures as it does each alone",
                 remedy="use --batch 1, and --streams for several",
             )
-
-
-def _encoder_settings(
-    stage: EncodeStage,
-    output: Path,
-    media: MediaInfo,
-    container: Container,
-    target: SurfaceDescriptor,
-    encoder: str | None = None,
-) -> EncoderSettings:
-    """For pictures of the size and pixel aspect ratio of ``target``."""
-    source = media.video.surface
-    name = (
-        encoder or stage.codec or default_encoder(container, high_dynamic_range=source.color.transfer in HDR_TRANSFERS)
-    )
-    if name not in ENCODERS:
-        raise errors.UsageError(f"there is no encoder {name!r}", remedy=f"use --codec {'|'.join(ENCODERS)}")
-    if (name == IMAGE_ENCODER) != (container is IMAGES):
-        raise errors.UsageError(
-            f"{output} cannot be made with --codec {name}",
-            remedy=f"leave out --codec, or write to {'a video file' if container is IMAGES else 'out/%05d.png'}",
-        )
-    spec = ENCODERS[name]
-    if stage.pixel_format is not None:
-        pixel_format = named_format(name, stage.pixel_format)
-    else:
-        pixel_format = choose_format(name, source.pixel_format)
-    color = output_color(source, pixel_format, target.height)
-    if color.chroma_location not in spec.sitings:
-        color = attrs.evolve(color, chroma_location=ChromaLocation.UNSPECIFIED)
-    return EncoderSettings(
-        encoder=name,
-        options=encoder_options(spec, stage.crf, stage.preset, stage.effort),
-        surface=attrs.evolve(target, pixel_format=pixel_format, color=color),
-        rate=media.video.rate,
-        time_base=media.video.time_base,
-        hdr=media.video.hdr,
-    )
-
-
-def output_color(source: SurfaceDescriptor, pixel_format: PixelFormat, height: int) -> ColorSpec:
-    """The output's colour tags: the input's, but for what no longer fits.
-
-    RGB that becomes YUV and the other way round, and grey that becomes YUV, get the matrix and range that players
-    assume, and say so.  Siting goes with the subsampling.
-    """
-    color, layout = source.color, source.pixel_format
-    subsampling = (layout.chroma_shift_x, layout.chroma_shift_y)
-    if (pixel_format.chroma_shift_x, pixel_format.chroma_shift_y) != subsampling or subsampling == (0, 0):
-        color = attrs.evolve(color, chroma_location=ChromaLocation.UNSPECIFIED)
-    if pixel_format.is_rgb and not layout.is_rgb:
-        color = attrs.evolve(color, matrix=RGB, range=ColorRange.FULL)
-    elif layout.is_rgb and not pixel_format.is_rgb:
-        color = attrs.evolve(color, matrix=BT601 if height < HD_LINES else BT709, range=ColorRange.LIMITED)
-    elif layout.is_grey and not pixel_format.is_grey:
-        color = attrs.evolve(color, range=range_of(color, layout))
-    if pixel_format.name.startswith("yuvj"):  # libav's formats of full range
-        color = attrs.evolve(color, range=ColorRange.FULL)
-    return color
-
-
-def _background(background: str | None, media: MediaInfo) -> tuple[float, float, float] | None:
-    """R, G and B in [0, 1] of what transparent pictures are laid on; None where the input has no alpha."""
-    color = None if background is None else _parse_color(background)
-    if not media.video.surface.pixel_format.has_alpha:
-        return None
-    if color is None:
-        raise errors.InputFormatUnsupported(
-            f"{media.path} has an alpha channel ({media.video.surface.pixel_format.name})",
-            remedy="lay it on a colour with --background black, or white, or #rrggbb",
-        )
-    return color
-
-
-def _parse_color(text: str) -> tuple[float, float, float]:
-    code = BACKGROUNDS.get(text.lower(), text)
-    if not re.fullmatch("#[0-9a-fA-F]{6}", code):
-        raise errors.UsageError(
-            f"there is no colour {text!r}", remedy=f"use --background {'|'.join(BACKGROUNDS)} or #rrggbb"
-        )
-    red, green, blue = bytes.fromhex(code[1:])
-    return red / 255, green / 255, blue / 255
-
-
-def _media_notes(media: MediaInfo, graph: StageGraph, output: Path) -> list[str]:
-    notes = []
-    if media.cut_short:
-        notes.append("the input is cut short; what can be read of it will be in the partial file")
-    notes += [f"{what} is not carried over" for what in media.video.uncarried]
-    images = images_of(output)
-    if images is not None and images.numbers():
-        notes.append(f"pictures that {output} has under other numbers stay as they are")
-    if media.video.interlaced and graph.deinterlace == "auto":
-        notes.append("the video is flagged interlaced: frames so flagged are deinterlaced, one frame out for one in")
-    elif media.video.interlaced and graph.deinterlace == "off":
-        notes.append("the video is flagged interlaced and left so: networks are trained on whole frames")
-    return notes
-
-
-def _label_notes(media: MediaInfo, carriage: tuple[Carriage, ...], container: Container) -> list[str]:
-    """What of the tags, flags and chapters gets lost."""
-    if container is IMAGES:
-        return ["numbered pictures hold no times, rotation, tags or chapters"]
-    notes = chapters.notes(media.chapters, container)
-    covered = any(c.stream.kind == "cover" and c.fate is Fate.COPIED for c in carriage)
-    if lost := lost_file_tags(media.tags, container, covered=covered):
-        notes.append(f"{container.extension} has no place for {' and '.join(lost)} beside cover art")
-    for carried in carriage:
-        stream = carried.stream
-        if carried.fate in (Fate.DROPPED, Fate.ATTACHED) or stream.kind == "attachment":
-            continue
-        is_cover = stream.kind == "cover"
-        lost = lost_tags(stream.tags, container, of_cover=is_cover)
-        if not is_cover:
-            lost += [f"the flag {flag}" for flag in stream.flags if flag not in container.dispositions]
-        if lost:
-            notes.append(
-                f"{container.extension} has no place for {' and '.join(lost)} of stream #{stream.index} ({stream.kind})"
-            )
-    return notes
-
-
-def _color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor, *, dither: bool) -> list[str]:
-    notes = []
-    if source.pixel_format.name != target.pixel_format.name:
-        notes.append(f"{source.pixel_format.name} becomes {target.pixel_format.name}")
-    if dither and (bits := target.pixel_format.bit_depth) > MOST_BITS:
-        notes.append(f"not dithered: {target.pixel_format.name} has {bits} bits, which show no steps")
-    untagged = source.color.matrix == UNSPECIFIED and not source.pixel_format.is_rgb
-    if untagged and source.height < HD_LINES <= target.height:
-        notes.append("the input's colours are untagged: read as BT.601, written as BT.709, as players will assume")
-    return notes
-
-
-def _hdr_notes(media: MediaInfo, encoder: EncoderSettings, models: list[ModelMetadata]) -> list[str]:
-    notes = []
-    transfer = HDR_TRANSFERS.get(media.video.surface.color.transfer)
-    if transfer and models:
-        shipped = [model.name for model in models if model.name in catalogue()]
-        trained = f"{shipped[0]} was" if shipped else "most models were"
-        notes.append(f"the video is HDR ({transfer}) and {trained} trained on SDR: look at the result")
-    if media.video.hdr is not None and not is_held_by(encoder.encoder, media.video.hdr):
-        notes.append(f"{encoder.encoder} cannot hold the mastering display and light level metadata")
-    return notes
