@@ -211,7 +211,7 @@ def _plan(report: PipelineReport) -> str:
         ("decoder", plan.decoder),
         ("stages", _done(plan)),
         *(("tiles", "whole frames" if each.tiles == 1 else f"{each.tiles} a frame") for each in plan.geometries),
-        ("streams", f"{plan.streams}, {plan.depth} frames in the backend"),
+        ("streams", f"{plan.streams}, batches of {plan.batch}, {plan.depth} frames in the backend"),
         ("planned memory", _bytes(plan.fit.memory)),
         *((f"stream #{c.stream.index}", f"{c.stream.kind} {c.stream.codec}: {c.fate.value}") for c in plan.carriage),
     ]
