@@ -189,7 +189,7 @@ def load_tensors(plan: EnginePlan) -> list[np.ndarray]:
 
 def bare_openvino(plan: EnginePlan, tensors: list[np.ndarray]) -> Callable[[], float]:
     """OpenVINO as its own benchmark runs it: the ONNX file, the throughput hint, as many requests as it wants."""
-    model = ov.Core().read_model(plan.model.path)
+    model = ov.Core().read_model(plan.models[0].path)
     model.reshape([1, *tensors[0].shape])
     prepared = ov.preprocess.PrePostProcessor(model)
     prepared.input().tensor().set_element_type(ov.Type.f32)
@@ -218,10 +218,10 @@ def bare_openvino(plan: EnginePlan, tensors: list[np.ndarray]) -> Callable[[], f
 
 def own_backend(plan: EnginePlan, tensors: list[np.ndarray]) -> Callable[[], float]:
     """The engine's backend on the same frames, without the pipeline around it."""
-    _, model = make_plan(plan.options)
+    _, (step,) = make_plan(plan.options)
     pool = HostPool(Ledger())
     backend = OpenVinoBackend(
-        model, plan.geometry, precision=plan.precision, streams=plan.streams, threads=plan.threads, pool=pool
+        step.model, plan.geometries[0], precision=plan.precision, streams=plan.streams, threads=plan.threads, pool=pool
     )
 
     def run() -> float:

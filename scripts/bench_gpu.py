@@ -101,15 +101,15 @@ class Discarding:
 class Bench:
     """One plan, and what can be timed of it."""
 
-    def __init__(self, plan: EnginePlan, model: Any, folder: Path) -> None:
-        self.plan, self.model, self._folder = plan, model, folder
+    def __init__(self, plan: EnginePlan, steps: Any, folder: Path) -> None:
+        self.plan, self.steps, self._folder = plan, steps, folder
         self.hit_rate = 0.0
         self.metrics: PipelineMetrics | None = None
 
     @contextlib.contextmanager
     def assembled(self) -> Iterator[tuple[Assembly, Waiting, Ledger]]:
         ledger, waiting = Ledger(), Waiting()
-        assembly = assemble(self.plan, self.model, ledger, waiting)
+        assembly = assemble(self.plan, self.steps, ledger, waiting)
         try:
             yield assembly, waiting, ledger
         finally:
@@ -262,8 +262,8 @@ def main() -> None:
             preset=chosen.preset,
             overwrite=True,
         )
-        plan, model = make_plan(options)
-        bench = Bench(plan, model, folder)
+        plan, steps = make_plan(options)
+        bench = Bench(plan, steps, folder)
         measure(bench, chosen.rounds)
 
 
@@ -279,11 +279,11 @@ def sweep(folder: Path, chosen: argparse.Namespace) -> None:
             backend=chosen.backend,
         )
         one_by_one = attrs.evolve(auto, batch=1, streams=1)
-        plan, model = make_plan(one_by_one)
-        print(f"{plan.model.name} on {plan.device.name}, {plan.backend} {plan.precision}, {width}x{height}, fps")
+        plan, steps = make_plan(one_by_one)
+        print(f"{plan.models[0].name} on {plan.device.name}, {plan.backend} {plan.precision}, {width}x{height}, fps")
         print("  streams  " + "".join(f"batch {batch:<6}" for batch in BATCHES))
-        with speedometer(plan, model) as measuring:
-            measuring.rate(plan.geometry, 1, 1, seconds=chosen.seconds)  # the GPU comes up to its speed
+        with speedometer(plan, steps, steps[0]) as measuring:
+            measuring.rate(plan.geometries[0], 1, 1, seconds=chosen.seconds)  # the GPU comes up to its speed
             for streams in STREAMS:
                 cells = [_rate(measuring, plan, streams, batch, chosen.seconds) for batch in BATCHES]
                 print(f"  {streams:<9}" + "".join(f"{cell:<12}" for cell in cells), flush=True)
@@ -301,7 +301,7 @@ def sweep(folder: Path, chosen: argparse.Namespace) -> None:
 
 def _rate(measuring: Speedometer, plan: EnginePlan, streams: int, batch: int, seconds: float) -> str:
     try:
-        return f"{measuring.rate(plan.geometry, streams, batch, seconds=seconds):.1f}"
+        return f"{measuring.rate(plan.geometries[0], streams, batch, seconds=seconds):.1f}"
     except RaveError as error:
         return type(error).__name__
 
@@ -309,7 +309,7 @@ def _rate(measuring: Speedometer, plan: EnginePlan, streams: int, batch: int, se
 def measure(bench: Bench, rounds: int) -> None:
     plan = bench.plan
     size = f"{plan.surface.width}x{plan.surface.height}"
-    print(f"{plan.model.name} on {plan.device.name}, {plan.backend} {plan.precision}, {size}, decoder {plan.decoder}; "
+    print(f"{plan.models[0].name} on {plan.device.name}, {plan.backend} {plan.precision}, {size}, {plan.decoder}; "
           f"{rounds} rounds in turn")  # fmt: skip
     bench.pipeline()  # what CUDA and the libraries keep for good is there
     before = sample(plan, {})

@@ -230,18 +230,18 @@ def test_where_memory_is_short_our_own_kernels_compute_in_strips(machine, plan):
     machine(gpu(0))
     whole = plan()
     short = plan(vram_limit=whole.fit.memory - 1)
-    assert (whole.geometry.strip, short.geometry.strip) == (None, 90)
-    assert short.geometry.tiles == 1
+    assert (whole.geometries[0].strip, short.geometries[0].strip) == (None, 90)
+    assert short.geometries[0].tiles == 1
     assert short.fit.network < whole.fit.network
     assert short.fit.memory <= whole.fit.memory - 1
-    assert short.as_dict()["tiles"]["strip"] == 90
+    assert short.as_dict()["stages"][0]["tiles"]["strip"] == 90
     assert plan(vram_limit=whole.fit.memory).fit == whole.fit
 
 
 def test_when_memory_runs_out_our_own_kernels_retreat_to_strips(machine, bunny, tmp_path):
     machine(gpu(0))
-    made, model = rave_trio.make_plan(rave_trio.UpscaleOptions(bunny, tmp_path / "out.mkv"))
-    strips = [geometry.strip for geometry, _, _ in retreats(made.work(model), made.fit)]
+    made, steps = rave_trio.make_plan(rave_trio.UpscaleOptions(bunny, tmp_path / "out.mkv"))
+    strips = [geometry.strip for (geometry,), _, _ in retreats(made.work(steps), made.fit)]
     assert strips == [None, 90, 45]
 
 

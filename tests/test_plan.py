@@ -35,17 +35,18 @@ def test_with_less_memory_streams_are_given_up_before_tiles_are_made(plan_for):
     roomy = plan_for(cores=16)
     tight = plan_for(cores=16, memory=int(roomy.fit.memory * 1.2))
     assert tight.streams < roomy.streams
-    assert tight.geometry == roomy.geometry
+    assert tight.geometries == roomy.geometries
     tighter = plan_for(cores=16, memory=int(plan_for(cores=1).fit.memory * 1.6))
     assert tighter.streams == 1
-    assert tighter.geometry.tiles > 1
-    assert tighter.geometry.seamless
+    assert tighter.geometries[0].tiles > 1
+    assert tighter.geometries[0].seamless
 
 
 def test_a_tile_that_is_asked_for_is_used(plan_for):
     plan = plan_for(tile=160)
-    assert (plan.geometry.tile_height, plan.geometry.tile_width) == (160, 160)
-    assert plan.geometry.tiles == 6
+    (geometry,) = plan.geometries
+    assert (geometry.tile_height, geometry.tile_width) == (160, 160)
+    assert geometry.tiles == 6
     assert plan.depth == 2
 
 
@@ -87,7 +88,7 @@ def test_a_memory_limit_is_kept_by_giving_up_streams_then_tiles(plan_for):
     tight = plan_for(vram_limit=free.fit.memory - 1)
     assert tight.fit.memory < free.fit.memory
     assert tight.streams < free.streams
-    assert tight.geometry == free.geometry
+    assert tight.geometries == free.geometries
 
 
 def test_a_limit_that_is_too_small_is_refused_with_the_smallest_that_would_do(plan_for):

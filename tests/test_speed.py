@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from backend_rigs import OnnxRuntimeRig
 
-from rave_trio.frames import Tensor
+from rave_trio.frames import PixelFormat, SurfaceDescriptor, Tensor
 from rave_trio.inference.openvino_model import Model
 from rave_trio.speed import Speedometer, rate_of
+from rave_trio.steps import Enhancing
 
 NOISE = Tensor(np.zeros((3, 2, 2), np.float32), lease=None)
 
@@ -78,12 +79,12 @@ def test_a_device_at_rest_is_warmed_up_for_as_long_as_asked():
 class OfRig:
     """An assembly whose networks are a rig's."""
 
-    def __init__(self, rig: OnnxRuntimeRig, model: Model) -> None:
-        self.rig, self.model = rig, model
+    def __init__(self, rig: OnnxRuntimeRig) -> None:
+        self.rig = rig
 
-    def network(self, geometry: Any, streams: int, batch: int) -> Any:
+    def network(self, step: Enhancing, geometry: Any, streams: int, batch: int) -> Any:
         self.rig.streams, self.rig.batch = streams, batch
-        return self.rig.backend(self.model, geometry)
+        return self.rig.backend(step.model, geometry)
 
     def tensor(self, samples: np.ndarray) -> Tensor:
         picture = self.rig.frame(samples).picture
@@ -95,7 +96,7 @@ class OfRig:
 def test_networks_are_measured_one_after_another_and_nothing_is_left(upscaler, streams, batch):
     rig = OnnxRuntimeRig()
     model = Model("net", upscaler())
-    measuring = Speedometer(OfRig(rig, model))
+    measuring = Speedometer(OfRig(rig), Enhancing(model, SurfaceDescriptor(24, 20, PixelFormat("gbrp", 8))))
     for _ in range(2):
         assert measuring.rate(model.geometry(20, 24, None), streams, batch, seconds=0.0) > 0
         assert rig.pool.stats().leased == 0

@@ -32,7 +32,9 @@ STEEP = {(1, 1): 100.0, (2, 1): 180.0, (4, 1): 300.0, (8, 1): 305.0, (4, 2): 400
 @pytest.fixture
 def plan(bunny, tmp_path):
     def make(**options):
-        return rave_trio.make_plan(rave_trio.UpscaleOptions(bunny, tmp_path / "out.mkv", **options))[0]
+        backend = "auto" if options.get("device") == "cpu" else "onnxruntime"  # our own kernels are not measured
+        how = {"backend": backend, **options}
+        return rave_trio.make_plan(rave_trio.UpscaleOptions(bunny, tmp_path / "out.mkv", **how))[0]
 
     return make
 
@@ -143,7 +145,7 @@ class TestAuto:
             "onnxruntime",
             "fp16",
         )
-        assert key["model_sha256"] == made.model.sha256
+        assert key["model_sha256"] == made.models[0].sha256
 
     def test_a_folder_that_cannot_be_written_is_done_without(self, machine, plan, tmp_path):
         machine(gpu(0), speeds=Speeds(STEEP))
@@ -189,7 +191,7 @@ class TestAuto:
 
     def test_a_plan_says_what_was_measured(self, machine, rave, bunny, tmp_path, monkeypatch):
         machine(gpu(0), speeds=Speeds(STEEP))
-        made = rave_trio.make_plan(rave_trio.UpscaleOptions(bunny, tmp_path / "out.mkv"))[0]
+        made = rave_trio.make_plan(rave_trio.UpscaleOptions(bunny, tmp_path / "out.mkv", backend="onnxruntime"))[0]
         document = json.loads(json.dumps(made.as_dict(), default=str))
         assert (document["batch"], document["streams"]) == (4, 2)
         assert document["tuning"]["speeds"][0] == {"batch": 1, "streams": 1, "per_second": 100.0}
@@ -233,7 +235,7 @@ class TestAskedFor:
 
     def test_a_batch_of_tiles_needs_no_more_frames(self, machine, plan):
         machine(gpu(0), speeds=Speeds({}))
-        assert plan(tile=96, batch=1, streams=1).geometry.tiles >= 8
+        assert plan(tile=96, batch=1, streams=1).geometries[0].tiles >= 8
         assert plan(tile=96, batch=8, streams=1).depth == plan(tile=96, batch=1, streams=1).depth
 
     @pytest.mark.parametrize(
@@ -255,7 +257,7 @@ class TestAskedFor:
         whole = plan(batch=8, streams=1)
         made = plan(batch=8, streams=1, vram_limit=whole.fit.memory - 1)
         assert chosen(made) == (8, 1)
-        assert made.geometry.tiles > whole.geometry.tiles
+        assert made.geometries[0].tiles > whole.geometries[0].tiles
 
     def test_a_model_that_may_mix_pictures_is_refused_a_batch(self, machine, plan, graph):
         machine(gpu(0), speeds=Speeds({}))
@@ -300,3 +302,30 @@ def mixing(graph):
     net = graph("mixing")
     mean = net.op("ReduceMean", net.input, keepdims=0)
     return net.save(net.shuffle(net.conv(net.op("Sub", net.input, mean), 3, 12), 2))
+
+
+class TestNotMeasured:
+    """Where batch and streams are one, as nothing is to depend on a measurement, or none would say what to take."""
+
+    def test_where_the_output_has_to_be_the_same_in_every_run(self, machine, plan):
+        speeds = machine(gpu(0), speeds=Speeds(STEEP))
+        contract = rave_trio.RunContract(deterministic_output=True)
+        assert chosen(plan(contract=contract)) == (1, 1)
+        assert chosen(plan(contract=contract, batch=2)) == (2, 1)
+        assert speeds.asked == []
+
+    def test_with_several_models(self, machine, plan, upscaler):
+        speeds = machine(gpu(0), speeds=Speeds(STEEP))
+        models = [rave_trio.EnhanceStage(model=str(upscaler(f"x{scale}", scale=scale))) for scale in (1, 2)]
+        graph = rave_trio.StageGraph([rave_trio.DecodeStage(), *models, rave_trio.EncodeStage()])
+        made = plan(graph=graph)
+        assert chosen(made) == (1, 1)
+        assert made.depth == 6
+        assert speeds.asked == []
+        twice = plan(graph=graph, batch=2, streams=2)
+        assert chosen(twice) == (2, 2)
+        assert twice.fit.network > made.fit.network
+
+    def test_but_with_one_model_and_a_size(self, machine, plan):
+        machine(gpu(0), speeds=Speeds(STEEP))
+        assert chosen(plan(size="600x400")) == (4, 2)

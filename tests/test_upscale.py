@@ -48,7 +48,7 @@ def test_each_scale_has_a_shipped_model(clip, tmp_path, scale):
     report = upscale(clip(frames=2), tmp_path / "out.mkv", scale=scale)
     surface = report.plan.encoder.surface
     assert (surface.width, surface.height) == (64 * scale, 48 * scale)
-    assert report.plan.model.name == f"animevideo-x{scale}"
+    assert report.plan.models[0].name == f"animevideo-x{scale}"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_tiles_make_no_visible_difference(clip, tmp_path, reading):
     source = clip(frames=2, width=150, height=110, codec="ffv1")
     whole = upscale(source, tmp_path / "whole.mkv", codec="ffv1", precision="fp32")
     tiled = upscale(source, tmp_path / "tiled.mkv", codec="ffv1", precision="fp32", tile=80)
-    assert (whole.plan.geometry.tiles, tiled.plan.geometry.tiles) == (1, 6)
+    assert (whole.plan.geometries[0].tiles, tiled.plan.geometries[0].tiles) == (1, 6)
     for a, b in zip(reading.frames(tmp_path / "whole.mkv"), reading.frames(tmp_path / "tiled.mkv"), strict=True):
         assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
 

@@ -3,12 +3,12 @@
 The floor plan.  Lower floors never import higher ones, and a test enforces it:
 
     4  cli                                       commands, rendering for people and programs
-    3  plan, job, report, fingerprint            decide, run, account for it
+    3  steps, plan, job, report, fingerprint     decide, run, account for it
        observe                                   what an operator sees of a run
        testing, audit                            synthetic stages and planted faults; checks of our own promises
     2  pipeline                                  the nursery, stages, channels, metrics, stopping
-    1  memory, devices, media, color, inference  passive pieces with short blocking methods
-    0  errors, frames, options                   words that every floor shares
+    1  memory, devices, media, color, inference, resizing   passive pieces with short blocking methods
+    0  errors, frames, options, graph, profiles, contract   words that every floor shares
 
 The names below are the public ones.  They load on first use, so that importing the package costs nothing.
 """
@@ -21,14 +21,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rave_trio.audit import StressReport, stress_test_synthetic
+    from rave_trio.contract import RunContract
     from rave_trio.errors import RaveError, Stopped
     from rave_trio.fingerprint import EngineFingerprint
-    from rave_trio.job import Progress, upscale, upscale_sync
+    from rave_trio.graph import (
+        DecodeStage,
+        DeinterlaceStage,
+        EncodeStage,
+        EnhanceStage,
+        ResizeStage,
+        StageConfig,
+        StageGraph,
+    )
+    from rave_trio.inference_pipeline import InferencePipeline
+    from rave_trio.job import Progress, run_graph, upscale, upscale_sync
     from rave_trio.media.compare import Comparison, compare
     from rave_trio.observe.health import HealthSnapshot
     from rave_trio.options import UpscaleOptions
     from rave_trio.pipeline import PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
     from rave_trio.plan import EnginePlan, make_plan
+    from rave_trio.profiles import ProfilePreset
     from rave_trio.report import PipelineReport
 
 __version__ = "0.1.0"
@@ -37,14 +49,24 @@ logging.getLogger("rave_trio").addHandler(logging.NullHandler())  # quiet unless
 
 _HOMES = {
     "Comparison": "media.compare",
+    "DecodeStage": "graph",
+    "DeinterlaceStage": "graph",
+    "EncodeStage": "graph",
     "EngineFingerprint": "fingerprint",
     "EnginePlan": "plan",
+    "EnhanceStage": "graph",
     "HealthSnapshot": "observe.health",
+    "InferencePipeline": "inference_pipeline",
     "PipelineConfig": "pipeline",
     "PipelineMetrics": "pipeline",
     "PipelineReport": "report",
+    "ProfilePreset": "profiles",
     "Progress": "job",
     "RaveError": "errors",
+    "ResizeStage": "graph",
+    "RunContract": "contract",
+    "StageConfig": "graph",
+    "StageGraph": "graph",
     "Stop": "pipeline",
     "Stopped": "errors",
     "StressReport": "audit",
@@ -52,6 +74,7 @@ _HOMES = {
     "UpscalePipeline": "pipeline",
     "compare": "media.compare",
     "make_plan": "plan",
+    "run_graph": "job",
     "stress_test_synthetic": "audit",
     "upscale": "job",
     "upscale_sync": "job",
@@ -59,14 +82,24 @@ _HOMES = {
 
 __all__ = [
     "Comparison",
+    "DecodeStage",
+    "DeinterlaceStage",
+    "EncodeStage",
     "EngineFingerprint",
     "EnginePlan",
+    "EnhanceStage",
     "HealthSnapshot",
+    "InferencePipeline",
     "PipelineConfig",
     "PipelineMetrics",
     "PipelineReport",
+    "ProfilePreset",
     "Progress",
     "RaveError",
+    "ResizeStage",
+    "RunContract",
+    "StageConfig",
+    "StageGraph",
     "Stop",
     "Stopped",
     "StressReport",
@@ -75,6 +108,7 @@ __all__ = [
     "__version__",
     "compare",
     "make_plan",
+    "run_graph",
     "stress_test_synthetic",
     "upscale",
     "upscale_sync",

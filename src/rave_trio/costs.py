@@ -15,6 +15,7 @@ from rave_trio.inference.compact.strips import aligned, buffer_bytes, parameter_
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, ModelLoad, arena_bytes
 from rave_trio.memory.pool import bucket_size
+from rave_trio.resizing.lanczos import taps_of
 
 HOST_SHARE = 0.5
 """Share of the host's memory that a plan may count on."""
@@ -78,6 +79,9 @@ class Costs(Protocol):
     def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
         """What batches and tiles are copied into and out of, where that is not in ``network``."""
 
+    def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
+        """What an exact size is made in, beside what goes in and comes out."""
+
     def encoder_frames(self) -> int:
         """Pictures inside the encoder that count."""
 
@@ -130,6 +134,9 @@ class HostCosts:
 
     def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
         return 0
+
+    def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
+        return 4 * target.height * source.width
 
     def encoder_frames(self) -> int:
         return ENCODER_FRAMES
@@ -188,6 +195,11 @@ class GpuCosts:
     def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
         tiles = batch * self.itemsize * 3 * geometry.tile_height * geometry.tile_width
         return streams * (bucket_size(tiles) + bucket_size(tiles * scale**2))
+
+    def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
+        sides = (source.height, target.height), (source.width, target.width)
+        weights = sum(bucket_size(4 * n) + bucket_size(4 * n * taps_of(m, n)) for m, n in sides)
+        return bucket_size(4 * 3 * target.height * source.width) + weights
 
     def encoder_frames(self) -> int:
         return 0

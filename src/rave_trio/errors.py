@@ -11,6 +11,7 @@ tens digit names the family, which is split by whose fault it is:
     ├── DeviceError           40..49   the device's
     ├── EngineError           50..59   ours
     ├── WatchError            60..69   what should let somebody watch
+    ├── ContractError         70..79   whoever wrote the contract's, or the machine's
     └── Stopped               130      nobody's: a stop was asked for
 
 Hundreds of ``code`` follow the engine's older numbering: 1xx device, 2xx model and inference, 3xx media, 4xx flow,
@@ -71,6 +72,12 @@ class UsageError(RaveError):
 
     code, exit_code, kind = 800, 2, "usage"
     default_remedy = "see rave-trio --help"
+
+
+class GraphError(UsageError):
+    """A stage graph or a contract that makes no sense; the message says the place in it."""
+
+    default_remedy = "see docs/graph.md"
 
 
 class InputError(RaveError):
@@ -283,6 +290,24 @@ class WatchError(RaveError):
 class MetricsPortUnavailable(WatchError):
     code, exit_code, kind = 900, 60, "metrics_port_unavailable"
     default_remedy = "choose another --metrics-port; 0 takes any that is free"
+
+
+class ContractError(RaveError):
+    """A clause of the run's contract.  Family 70..79."""
+
+
+class ContractRefused(ContractError):
+    """What was asked for cannot keep the contract; nothing ran."""
+
+    code, exit_code, kind = 610, 70, "contract_refused"
+    default_remedy = "change that clause, or what is asked for"
+
+
+class ContractBroken(ContractError):
+    """The run did not keep the contract; nothing was published, unless the message says so."""
+
+    code, exit_code, kind = 611, 71, "contract_broken"
+    default_remedy = "loosen that clause, or find out what was in the way"
 
 
 class Stopped(RaveError):

@@ -61,7 +61,7 @@ class EngineFingerprint:
     """The newest that the driver runs."""
     tensorrt: str | None
     model_sha256: str | None = None
-    """Of the ONNX file."""
+    """Of the ONNX file; those of several, in the order of their work, are joined by ``+``."""
     plan_hash: str | None = None
     """SHA-256 of the plan without paths, names and tags; see :func:`plan_hash`."""
 
@@ -82,7 +82,9 @@ def fingerprint_of(plan: EnginePlan) -> EngineFingerprint:
     gpus = () if plan.gpu is None else (GpuModel.of(plan.gpu),)
     driver, cuda = (driver_version(), cuda_version()) if plan.gpu else (None, None)
     found = _fingerprint(plan.host, gpus, driver, cuda)
-    return attrs.evolve(found, model_sha256=plan.model.sha256, plan_hash=plan_hash(plan))
+    return attrs.evolve(
+        found, model_sha256="+".join(model.sha256 for model in plan.models) or None, plan_hash=plan_hash(plan)
+    )
 
 
 def plan_hash(plan: EnginePlan) -> str:
@@ -93,10 +95,10 @@ def plan_hash(plan: EnginePlan) -> str:
         "container": plan.container.muxer,
         "carriage": [[c.stream.kind, c.stream.codec, c.fate.value, c.codec] for c in plan.carriage],
         "background": plan.background,
-        "deinterlace": plan.options.deinterlace,
-        "strict": plan.options.strict,
+        "deinterlace": plan.graph.deinterlace,
+        "strict": bool(plan.graph.decode.strict),
         "dither": plan.dither,
-        "model": [plan.model.sha256, plan.model.scale],
+        "stages": [[each.kind, each.width, each.height, each.model and each.model.sha256] for each in plan.stages],
         "device": plan.device.name,
         "backend": plan.backend,
         "precision": plan.precision,

@@ -11,8 +11,9 @@ from rave_trio import errors
 from rave_trio.costs import Costs
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.model import Geometry
-from rave_trio.inference.openvino_model import Model
 from rave_trio.pipeline import PipelineConfig
+from rave_trio.resizing import RESIZER_DEPTH
+from rave_trio.steps import Enhancing, Resizing, Step
 
 SMALLEST_TILE = 128
 
@@ -29,13 +30,13 @@ STALL_TIMEOUT = 60.0
 class Work:
     """What is to be done for every frame, and with what."""
 
-    model: Model
+    steps: tuple[Step, ...]
     source: SurfaceDescriptor
     target: SurfaceDescriptor
     precision: str
     costs: Costs
-    tile: int | None
-    """The largest side of a tile that was asked for, in input pixels."""
+    networks: tuple[Costs, ...]
+    """The same for each model: what runs it may differ in what it needs."""
     streams: int | None
     """As many as were asked for."""
     batch: int | None
@@ -43,16 +44,21 @@ class Work:
     stall_timeout: float | None
     """The limit that was asked for, in seconds."""
 
-    def geometry(self, tile: int | None) -> Geometry:
-        """Frames in tiles of at most ``tile`` pixels a side, or whole.  Raises ModelUnsupported where it cannot be."""
-        return self.model.geometry(self.source.height, self.source.width, tile, seamless=self.tile is not None)
+    @property
+    def enhancing(self) -> tuple[Enhancing, ...]:
+        """The steps that are models."""
+        return tuple(step for step in self.steps if isinstance(step, Enhancing))
+
+
+Geometries = tuple[Geometry, ...]
+"""Of the models of a run, in their order."""
 
 
 @attrs.frozen
 class Fit:
     """An arrangement and what it takes.  Memory in bytes."""
 
-    geometry: Geometry
+    geometries: Geometries
     streams: int
     """Batches that are computed at once."""
     batch: int
@@ -61,7 +67,7 @@ class Fit:
     """Frames under way in the backend."""
     pipeline: PipelineConfig
     network: int
-    """The weights and all streams' activations, as estimated from the graph."""
+    """The weights and all streams' activations of all models, as estimated from their graphs."""
     tensors: int
     """All tensors that can exist at once, and what tiles are cut into."""
     decoder_surfaces: int
@@ -104,96 +110,130 @@ def best_fit(work: Work, limit: int | None) -> Fit:
 
 def fit_with(work: Work, fit: Fit, limit: int | None, *, streams: int, batch: int) -> Fit | None:
     """``fit`` with other streams and batches; None if their memory does not fit into ``limit`` or the budget."""
-    other = _arrange(work, fit.geometry, streams, batch)
+    other = _arrange(work, fit.geometries, streams, batch)
     return other if other.memory <= (work.costs.budget if limit is None else limit) else None
 
 
-def retreats(work: Work, fit: Fit) -> Iterator[tuple[Geometry, int, int]]:
+def retreats(work: Work, fit: Fit) -> Iterator[tuple[Geometries, int, int]]:
     """Tiles, streams and batch for when memory runs out after all: the plan's, then one at a time, then smaller tiles.
 
     Also where more was asked for: a run that goes on slowly is better than one that ends.
     """
-    geometry = fit.geometry
-    yield geometry, fit.streams, fit.batch
+    yield fit.geometries, fit.streams, fit.batch
     if fit.streams * fit.batch > 1:
-        yield geometry, 1, 1
-    for smaller in _smaller(work, geometry):
+        yield fit.geometries, 1, 1
+    for smaller in _smaller(work, fit.geometries):
         yield smaller, 1, 1
 
 
 def fit_notes(fit: Fit, work: Work, limit: int | None) -> list[str]:
     """What the user should know of it."""
     notes = []
-    geometry = fit.geometry
-    if not geometry.seamless:
-        reach = "an unknown distance" if geometry.reach is None else f"up to {geometry.reach} pixels"
-        name = work.model.metadata.name
-        notes.append(f"{name} looks {reach} far, its tiles overlap by {geometry.overlap}: faint seams are possible")
+    for step, geometry in zip(work.enhancing, fit.geometries, strict=True):
+        if not geometry.seamless:
+            reach = "an unknown distance" if geometry.reach is None else f"up to {geometry.reach} pixels"
+            name = step.model.metadata.name
+            notes.append(f"{name} looks {reach} far, its tiles overlap by {geometry.overlap}: faint seams are possible")
     if limit is None and fit.memory > work.costs.budget:
         notes.append(f"about {fit.memory / 1e9:.1f} GB may be needed, more than {work.costs.where}")
     return notes
 
 
+def whole_frames(work: Work) -> Geometries:
+    """The tiles that were asked for, or none."""
+    return tuple(step.geometry(step.tile) for step in work.enhancing)
+
+
 def _arrangements(work: Work, *, shrink_channels: bool) -> Iterator[Fit]:
     """All that is worth trying, the best first."""
     streams, batch = work.costs.streams() if work.streams is None else (work.streams,), work.batch or 1
-    whole = work.geometry(work.tile)
-    geometries = itertools.chain([whole], () if work.tile and not work.costs.in_strips else _smaller(work, whole))
-    for geometry in geometries:
-        smallest = geometry
+    whole = smallest = whole_frames(work)
+    for geometries in itertools.chain([whole], _smaller(work, whole, but_asked=True)):
+        smallest = geometries
         for count in streams:
-            yield _arrange(work, geometry, count, batch)
+            yield _arrange(work, geometries, count, batch)
     if shrink_channels:
         yield _arrange(work, smallest, streams[-1], batch, SHORTEST_CHANNELS)
 
 
-def _smaller(work: Work, geometry: Geometry) -> Iterator[Geometry]:
-    """Strips or tiles that take ever less memory."""
-    return _smaller_strips(geometry) if work.costs.in_strips else _smaller_tiles(work, geometry)
-
-
-def _smaller_strips(geometry: Geometry) -> Iterator[Geometry]:
-    """Halved again and again."""
-    while (rows := -(-geometry.strip_rows // 2)) >= SMALLEST_STRIP:
-        geometry = attrs.evolve(geometry, strip=rows)
-        yield geometry
-
-
-def _smaller_tiles(work: Work, geometry: Geometry) -> Iterator[Geometry]:
-    """Halved again and again, as far as the model can be cut."""
-    while work.model.metadata.height is None:
-        smaller = max(geometry.tile_height, geometry.tile_width) // 2
-        if smaller < SMALLEST_TILE:
+def _smaller(work: Work, geometries: Geometries, *, but_asked: bool = False) -> Iterator[Geometries]:
+    """Strips and tiles that take ever less memory; ``but_asked`` leaves the tiles that were asked for."""
+    while True:
+        smaller = tuple(
+            _smaller_strip(geometry)
+            if costs.in_strips
+            else geometry
+            if but_asked and step.tile
+            else _smaller_tile(step, geometry)
+            for step, geometry, costs in zip(work.enhancing, geometries, work.networks, strict=True)
+        )
+        if smaller == geometries:
             return
-        try:
-            geometry = work.geometry(smaller)
-        except errors.ModelUnsupported:
-            return
-        yield geometry
+        geometries = smaller
+        yield geometries
 
 
-def _arrange(work: Work, geometry: Geometry, streams: int, batch: int, channels: PipelineConfig | None = None) -> Fit:
-    costs, load = work.costs, work.model.load(geometry, work.precision)
-    depth, flops = costs.depth(geometry, streams, batch), load.flops * geometry.tiles
+def _smaller_strip(geometry: Geometry) -> Geometry:
+    """Half as high, or the same where that cannot be."""
+    rows = -(-geometry.strip_rows // 2)
+    return attrs.evolve(geometry, strip=rows) if rows >= SMALLEST_STRIP else geometry
+
+
+def _smaller_tile(step: Enhancing, geometry: Geometry) -> Geometry:
+    """Half as large, or the same where that cannot be."""
+    smaller = max(geometry.tile_height, geometry.tile_width) // 2
+    if step.model.metadata.height is not None or smaller < SMALLEST_TILE:
+        return geometry
+    try:
+        return step.geometry(smaller)
+    except errors.ModelUnsupported:
+        return geometry
+
+
+def _arrange(
+    work: Work, geometries: Geometries, streams: int, batch: int, channels: PipelineConfig | None = None
+) -> Fit:
+    costs, models = work.costs, list(zip(work.enhancing, geometries, strict=True))
+    loads = [step.model.load(geometry, work.precision) for step, geometry in models]
+    flops = sum(load.flops * geometry.tiles for load, geometry in zip(loads, geometries, strict=True))
+    under_way = _under_way(work, geometries, streams, batch)
+    depth = sum(under_way)
     if channels is None:
-        channels = _channels(costs.waiting(geometry, streams, batch))
+        waiting = (each.waiting(g, streams, batch) for each, g in zip(work.networks, geometries, strict=True))
+        channels = _channels(max(waiting, default=1))
     pipeline = attrs.evolve(channels, stall_timeout=_stall_timeout(work, flops * streams * batch))
-    tensors_in, tensors_out = pipeline.preprocessed_capacity + depth + 1, depth + 2
+    # What goes in is held until its frame is done; between two steps lie what one has made and what the next is given.
+    tensors = (pipeline.preprocessed_capacity + depth + 1) * costs.tensor(work.source)
+    for step, made, taken in zip(work.steps, under_way, [*under_way[1:], 1], strict=True):
+        tensors += (made + taken + 1) * costs.tensor(step.target)
+    staging = sum(
+        each.staging(geometry, step.model.metadata.scale, streams, batch)
+        for each, (step, geometry) in zip(work.networks, models, strict=True)
+    )
+    staging += sum(costs.resizing(step.source, step.target) for step in work.steps if isinstance(step, Resizing))
     return Fit(
-        geometry,
+        geometries,
         streams,
         batch,
         depth,
         pipeline,
-        network=costs.network(geometry, load, streams, batch),
-        tensors=tensors_in * costs.tensor(work.source)
-        + tensors_out * costs.tensor(work.target)
-        + costs.staging(geometry, work.model.metadata.scale, streams, batch),
+        network=sum(
+            costs.network(geometry, load, streams, batch)
+            for costs, geometry, load in zip(work.networks, geometries, loads, strict=True)
+        ),
+        tensors=tensors + staging,
         decoder_surfaces=(pipeline.decoded_capacity + 2) * costs.surface(work.source),
         encoder_surfaces=(pipeline.upscaled_capacity + 2 + costs.encoder_frames()) * costs.surface(work.target),
         decoder_own=costs.decoder_own(work.source),
         flops=flops,
     )
+
+
+def _under_way(work: Work, geometries: Geometries, streams: int, batch: int) -> list[int]:
+    """Frames under way in each step."""
+    networks = zip(work.networks, geometries, strict=True)
+    depths = iter([costs.depth(geometry, streams, batch) for costs, geometry in networks])
+    return [next(depths) if isinstance(step, Enhancing) else RESIZER_DEPTH for step in work.steps]
 
 
 def _channels(waiting: int) -> PipelineConfig:

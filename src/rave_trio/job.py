@@ -18,8 +18,17 @@ import trio.from_thread
 import trio.to_thread
 
 from rave_trio.assembly import assemble
-from rave_trio.errors import AuditFailed, FrameCountMismatch, InputHasNoVideo, RaveError, StageCrashed, Stopped
-from rave_trio.inference.openvino_model import Model
+from rave_trio.contract import RunContract
+from rave_trio.errors import (
+    AuditFailed,
+    ContractBroken,
+    FrameCountMismatch,
+    InputHasNoVideo,
+    RaveError,
+    StageCrashed,
+    Stopped,
+)
+from rave_trio.graph import StageGraph
 from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.media.carriage import plan_carriage
 from rave_trio.media.containers import container_of, images_of
@@ -39,7 +48,10 @@ from rave_trio.output import partial_path
 from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
 from rave_trio.pipeline.holding import hold, make
 from rave_trio.plan import EnginePlan, make_plan
+from rave_trio.profiles import with_profile
+from rave_trio.promises import SeenBackend, SeenConverter, SeenDecoder, SeenEncoder, Witness, Witnessed, broken
 from rave_trio.report import PipelineReport
+from rave_trio.steps import Step
 
 if TYPE_CHECKING:
     from rave_trio.audit.run import RunAudit
@@ -105,7 +117,7 @@ async def upscale(
 
     >>> report = await rave_trio.upscale("in.mkv", "out.mkv", scale=2)
     """
-    job = UpscaleOptions(input=input, output=output, **options)
+    job = UpscaleOptions(input=input, output=output, **with_profile(options))
     stop = stop or Stop()
     early: Stopped | None = None
 
@@ -135,23 +147,42 @@ def upscale_sync(input: str | Path, output: str | Path, **options: Any) -> Pipel
     return trio.run(main)
 
 
+async def run_graph(
+    input: str | Path,
+    output: str | Path,
+    graph: StageGraph,
+    profile: str | None = None,
+    contract: RunContract | None = None,
+    **options: Any,
+) -> PipelineReport:
+    """:func:`upscale` by a graph: what is done with the frames is in it, and only there.
+
+    ``profile`` fills what the graph leaves open, ``contract`` is kept or the run fails.  ``options`` are what else
+    :func:`upscale` takes, such as ``overwrite``, ``device`` or ``on_progress``.
+
+    >>> graph = StageGraph([DecodeStage(), EnhanceStage(scale=2), EncodeStage(crf=16)])
+    >>> report = await rave_trio.run_graph("in.mkv", "out.mkv", graph, profile="quality")
+    """
+    return await upscale(input, output, graph=graph, profile=profile, contract=contract, **options)
+
+
 async def _run(
     options: UpscaleOptions,
     stop: Stop,
     on_plan: Callable[[EnginePlan], None] | None,
     on_progress: OnProgress | None,
 ) -> PipelineReport:
-    plan, model = await trio.to_thread.run_sync(make_plan, options)
+    plan, steps = await trio.to_thread.run_sync(make_plan, options)
     log.info("plan: %s", json.dumps(plan.as_dict(), default=str))
     if on_plan is not None:
         on_plan(plan)
-    ledger, waiting = Ledger(plan.options.vram_limit), Waiting()
+    ledger, waiting = Ledger(plan.memory_limit), Waiting()
     async with contextlib.AsyncExitStack() as watched:
         watch = await hold(watched, Watch, plan, ledger)
         pipeline = UpscalePipeline(plan.fit.pipeline, waiting, watch.observer)
-        run = _Run(plan, pipeline, stop, on_progress, watch)
-        audit = await _begin_audit(watched, plan, ledger, pipeline) if options.audit else None
-        part, pool, page_locked = await _carry_out(plan, model, ledger, waiting, pipeline, run, audit)
+        run = _Run(plan, pipeline, stop, on_progress, watch, ledger)
+        audit = await _begin_audit(watched, plan, ledger, pipeline) if plan.audited else None
+        part, pool, page_locked = await _carry_out(plan, steps, ledger, waiting, pipeline, run, audit)
         report = PipelineReport(
             plan=plan,
             output=options.output,
@@ -162,6 +193,7 @@ async def _run(
             pool=pool,
             page_locked=page_locked,
             findings=run.findings,
+            witnessed=run.witnessed,
             fingerprint=watch.fingerprint,
             series=watch.series(),
             notes=tuple(run.notes),
@@ -177,7 +209,7 @@ async def _run(
 
 async def _carry_out(
     plan: EnginePlan,
-    model: Model,
+    steps: tuple[Step, ...],
     ledger: Ledger,
     waiting: Waiting,
     pipeline: UpscalePipeline,
@@ -190,7 +222,7 @@ async def _carry_out(
     """
     async with contextlib.AsyncExitStack() as held:
         # What a call that was left behind still uses is not closed: it would be pulled away from under it.
-        assembly = await hold(held, assemble, plan, model, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
+        assembly = await hold(held, assemble, plan, steps, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
         parts = await hold(held, PartsFolder, plan.options.output)
         for owner, nbytes in _outside_the_pool(plan):
             held.callback(ledger.enter(f"{owner}, estimated", nbytes).close)
@@ -203,6 +235,8 @@ async def _carry_out(
         to_tensor = await make(assembly.to_tensor)
         to_surface = await make(assembly.to_surface)
         run.watch.attach(pipeline, assembly.pool_stats)
+        if plan.contract.watches:
+            run.witness = Witness(plan.contract, assembly.hash_of)
 
         async def work() -> Part:
             return await run.produce(decoder, to_tensor, backend, to_surface, encoder, parts)
@@ -226,11 +260,17 @@ def _check_audit(report: PipelineReport) -> None:
         return
     from rave_trio.audit.findings import Level
 
-    failures = "; ".join(f"{finding.code}: {finding.message}" for finding in report.audit.of(Level.FAIL))
-    if failures:
+    def found(level: Level) -> str:
+        assert report.audit is not None
+        return "; ".join(f"{finding.code}: {finding.message}" for finding in report.audit.of(level))
+
+    if failures := found(Level.FAIL):
         failed = AuditFailed(f"{report.output} is complete, but its audit failed: {failures}")
         failed.report = report
         raise failed
+    if report.plan.contract.fail_on_audit_warn and (warnings := found(Level.WARN)):
+        told = f"the contract's fail_on_audit_warn was broken: {warnings}; {report.output} is complete"
+        raise ContractBroken(told)
 
 
 async def _written(report: PipelineReport) -> PipelineReport:
@@ -251,13 +291,22 @@ class _Run:
     """One run's middle: frames through the pipeline, and the finished part into its place."""
 
     def __init__(
-        self, plan: EnginePlan, pipeline: UpscalePipeline, stop: Stop, on_progress: OnProgress | None, watch: Watch
+        self,
+        plan: EnginePlan,
+        pipeline: UpscalePipeline,
+        stop: Stop,
+        on_progress: OnProgress | None,
+        watch: Watch,
+        ledger: Ledger,
     ) -> None:
         self._plan = plan
         self.watch = watch
         self._pipeline = pipeline
         self._stop = stop
         self._on_progress = on_progress
+        self._ledger = ledger
+        self.witness: Witness | None = None
+        self.witnessed: Witnessed | None = None
         self.findings = Findings()
         self._shifts: tuple[Fraction, ...] = ()
         self.notes: list[str] = []
@@ -273,8 +322,9 @@ class _Run:
         parts: PartsFolder,
     ) -> Part:
         """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""
-        metrics = await self._pipeline.run(decoder, to_tensor, backend, to_surface, encoder, stop=self._stop)
+        metrics = await self._flow(decoder, to_tensor, backend, to_surface, encoder)
         self.watch.publishing()
+        self.witnessed = None if self.witness is None else self.witness.seen()
         self.findings, self._shifts = decoder.findings, decoder.shifts
         self.notes += decoder.findings.notes()
         if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
@@ -288,15 +338,39 @@ class _Run:
                 f"{metrics.frames_decoded} frames were decoded, {part.frames} encoded, {encoder.packets} written"
             )
         if decoder.defect is None and decoder.exhausted:
+            breach = broken(self._plan.contract, self.witnessed, self._ledger.stats(), backend.retreats)
+            if breach is not None:
+                raise await self._keep_partial(part, parts, breach)
             if not part.frames:
                 raise InputHasNoVideo(f"no frame could be decoded from {self._plan.media.path}")
             await self._publish_or_keep(part, parts)
             return part
         raise await self._keep_partial(part, parts, decoder.defect)
 
+    async def _flow(
+        self,
+        decoder: VideoDecoder,
+        to_tensor: Converter,
+        backend: RetreatingBackend,
+        to_surface: Converter,
+        encoder: PartWriter,
+    ) -> PipelineMetrics:
+        """Every frame through the pipeline, seen by the witness if there is one."""
+        run, witness = self._pipeline.run, self.witness
+        if witness is None:
+            return await run(decoder, to_tensor, backend, to_surface, encoder, stop=self._stop)
+        return await run(
+            SeenDecoder(witness, decoder),
+            to_tensor,
+            SeenBackend(witness, backend),
+            SeenConverter(witness, to_surface),
+            SeenEncoder(witness, encoder),
+            stop=self._stop,
+        )
+
     async def _publish_or_keep(self, part: Part, parts: PartsFolder) -> None:
         """Publish the result; if it cannot go to its place, keep it or at least the picture beside it, and say so."""
-        whole = Publication(part, self._plan.media, self._plan.carriage, shifts=self._shifts)
+        whole = self._publication(part)
         try:
             await self._publish(whole, parts, self._plan.options.output)
             return
@@ -314,12 +388,17 @@ class _Run:
         output = self._plan.options.output
         told = f"nothing was finished yet; {output} is as it was"
         if part.frames:
-            what = Publication(part, self._plan.media, self._plan.carriage, complete=False, shifts=self._shifts)
-            kept = await self._keep(what, parts, output.suffix)
+            kept = await self._keep(self._publication(part, complete=False), parts, output.suffix)
             told = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {kept}"
         if defect is None:
             return Stopped(f"stopped; {told}")
+        if isinstance(defect, ContractBroken):
+            return ContractBroken(f"{defect}; {told}", remedy=defect.remedy)
         return type(defect)(f"{defect}; {told}", remedy=defect.remedy, stage="decode", frame=part.frames)
+
+    def _publication(self, part: Part, *, complete: bool = True) -> Publication:
+        plan, aspect = self._plan, self._plan.encoder.surface.sample_aspect_ratio
+        return Publication(part, plan.media, plan.carriage, complete=complete, aspect=aspect, shifts=self._shifts)
 
     async def _keep(self, what: Publication, parts: PartsFolder, suffix: str) -> str:
         """Publish as a partial file, without the other streams if they are what stands in the way; says where it is."""

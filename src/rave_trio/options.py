@@ -8,9 +8,11 @@ from pathlib import Path
 
 import attrs
 
+from rave_trio.contract import RunContract
 from rave_trio.errors import UsageError
+from rave_trio.graph import StageGraph
+from rave_trio.values import EFFORTS, PRECISIONS, as_bytes, as_rate
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 BACKENDS = ("auto", "openvino", "compact", "onnxruntime", "tensorrt", "tensorrt-rtx")
 DEINTERLACING = ("auto", "off", "bwdif")
 
@@ -23,6 +25,11 @@ def _known_precision(_job: object, _field: object, value: str) -> None:
 def _known_deinterlacing(_job: object, _field: object, value: str) -> None:
     if value not in DEINTERLACING:
         raise UsageError(f"there is no deinterlacing {value!r}", remedy=f"use {', '.join(DEINTERLACING)}")
+
+
+def _known_effort(_job: object, _field: object, value: str | None) -> None:
+    if value is not None and value not in EFFORTS:
+        raise UsageError(f"there is no effort {value!r}", remedy=f"use {', '.join(EFFORTS)}")
 
 
 def _known_backend(_job: object, _field: object, value: str) -> None:
@@ -45,18 +52,6 @@ def _not_negative(job: object, field: attrs.Attribute[int | None], value: int | 
     _whole(job, field, value)
     if value is not None and value < 0:
         raise UsageError(f"{field.name} must not be negative, but is {value}")
-
-
-def _as_rate(value: Fraction | float | str | None) -> Fraction | None:
-    if value is None:
-        return None
-    try:
-        rate = Fraction(value).limit_denominator(1_001_000)
-    except (ValueError, ZeroDivisionError, OverflowError, TypeError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1_000_000:
-        raise UsageError(f"{value!r} is no frame rate", remedy="give one such as 24, 23.976 or 24000/1001")
-    return rate
 
 
 def _positive_number(_job: object, field: attrs.Attribute[float | None], value: float | None) -> None:
@@ -86,18 +81,19 @@ def _as_streams(value: int | str | None) -> int | None:
     return _count("streams", value)
 
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+Size = tuple[int | None, int | None]
+"""Width and height in pixels, either of which may be left open."""
 
 
-def _as_bytes(value: int | str | None) -> int | None:
-    """Bytes from a number, or from text such as ``2GiB``, ``1.5 GB`` or ``800M``."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg]?i?)b?\s*", str(value).lower())
-    nbytes = int(float(match[1]) * UNITS[match[2]]) if match and match[2] in UNITS else 0
-    if nbytes < 1:
-        raise UsageError(f"{value!r} is no amount of memory", remedy="give one such as 2GiB or 800MB")
-    return nbytes
+def _as_size(value: str | Size | None) -> Size | None:
+    """A size from text such as ``1920x1080``, ``1920x`` or ``x1080``."""
+    if value is None or isinstance(value, tuple):
+        return value
+    match = re.fullmatch(r"([1-9][0-9]{0,5})?x([1-9][0-9]{0,5})?", str(value).strip().lower())
+    if not match or not any(match.groups()):
+        raise UsageError(f"{value!r} is no size", remedy="give one such as 1920x1080, or one side: 1920x or x1080")
+    width, height = (None if side is None else int(side) for side in match.groups())
+    return width, height
 
 
 def _as_path(value: str | Path) -> Path:
@@ -124,6 +120,13 @@ class UpscaleOptions:
     ``background`` is the colour that transparent pictures are laid on, as ``black``, ``white``, ``grey`` or
     ``#rrggbb``; ``deinterlace`` is auto, off or bwdif; ``strict`` makes damage in the input an error;
     ``drop_unsupported`` leaves out what the container cannot hold.
+
+    ``size`` is the output's exact one, as ``1920x1080``, or one side of it, as ``1920x`` or ``x1080``; with
+    ``square_pixels`` the pixels' aspect ratio becomes 1:1 on the way.  ``effort`` is the encoder's: fast, normal, high.
+
+    ``graph`` says in place of all these what is done with the frames; then they stay at their defaults.  ``profile``
+    is the name of the preset that fills what the graph leaves open: for options without a graph see
+    :func:`rave_trio.profiles.with_profile`.  ``contract`` is what the run has to keep, or fail.
 
     ``audit`` watches the run's copies, memory and counts, and makes a promise that does not hold an error once the
     result is published.
@@ -155,7 +158,7 @@ class UpscaleOptions:
     streams: int | None = attrs.field(default=None, converter=_as_streams)
     overwrite: bool = False
     video_stream: int | None = attrs.field(default=None, validator=_not_negative)
-    frame_rate: Fraction | None = attrs.field(default=None, converter=_as_rate)
+    frame_rate: Fraction | None = attrs.field(default=None, converter=as_rate)
     pixel_format: str | None = None
     dither: bool = False
     background: str | None = None
@@ -163,8 +166,14 @@ class UpscaleOptions:
     strict: bool = False
     drop_unsupported: bool = False
     audit: bool = False
-    vram_limit: int | None = attrs.field(default=None, converter=_as_bytes)
+    vram_limit: int | None = attrs.field(default=None, converter=as_bytes)
     stall_timeout: float | None = attrs.field(default=None, validator=_positive_number)
+    size: Size | None = attrs.field(default=None, converter=_as_size)
+    square_pixels: bool = False
+    effort: str | None = attrs.field(default=None, validator=_known_effort)
+    graph: StageGraph | None = None
+    profile: str | None = None
+    contract: RunContract | None = None
     trace: Path | None = attrs.field(default=None, converter=attrs.converters.optional(_as_path))
     report: Path | None = attrs.field(default=None, converter=attrs.converters.optional(_as_path))
     metrics_port: int | None = attrs.field(default=None, validator=_port)

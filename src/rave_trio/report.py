@@ -12,6 +12,7 @@ from rave_trio.media.findings import Findings
 from rave_trio.memory import LedgerStats, PoolStats
 from rave_trio.pipeline import PipelineMetrics
 from rave_trio.plan import EnginePlan
+from rave_trio.promises import Witnessed
 
 if TYPE_CHECKING:
     from rave_trio.audit.findings import AuditReport
@@ -42,6 +43,8 @@ class PipelineReport:
     fingerprint: EngineFingerprint
     series: dict[str, list[float | None]]
     """The run's numbers over time, by column; ``rave_trio.observe.watch.COLUMNS`` says what they are."""
+    witnessed: Witnessed | None = None
+    """What the contract had looked at, if anything."""
     notes: tuple[str, ...] = ()
     """The same in words, and what could not be published; the plan has notes of its own."""
     audit: AuditReport | None = None
@@ -69,6 +72,7 @@ class PipelineReport:
             "pool": {**attrs.asdict(self.pool), "hit_rate": self.pool.hit_rate},
             "series": self.series,
             "fingerprint": self.fingerprint.as_dict(),
+            "contract": None if self.witnessed is None else self.witnessed.as_dict(),
             "plan": self.plan.as_dict(),
         }
         return described if self.audit is None else {**described, "audit": self.audit.as_dict()}

@@ -12,26 +12,27 @@ import numpy as np
 from rave_trio.assembly import Assembly, assemble
 from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.model import Geometry
-from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import Backend
 from rave_trio.memory import Ledger, Waiting
 from rave_trio.plan import EnginePlan
+from rave_trio.steps import Enhancing, Step
 
 Clock = Callable[[], float]
 
 
 @contextlib.contextmanager
-def speedometer(plan: EnginePlan, model: Model) -> Iterator[Speedometer]:
-    """What the plan's device measures with, while it is open."""
-    with contextlib.closing(assemble(plan, model, Ledger(), Waiting())) as assembly:
-        yield Speedometer(assembly)
+def speedometer(plan: EnginePlan, steps: tuple[Step, ...], step: Enhancing) -> Iterator[Speedometer]:
+    """What the plan's device measures one of its models with, while it is open."""
+    with contextlib.closing(assemble(plan, steps, Ledger(), Waiting())) as assembly:
+        yield Speedometer(assembly, step)
 
 
 class Speedometer:
     """Measures one network after another.  Blocking calls, one at a time."""
 
-    def __init__(self, assembly: Assembly, clock: Clock = time.perf_counter) -> None:
+    def __init__(self, assembly: Assembly, step: Enhancing, clock: Clock = time.perf_counter) -> None:
         self._assembly = assembly
+        self._step = step
         self._clock = clock
 
     def rate(self, geometry: Geometry, streams: int, batch: int, *, seconds: float, warm_up: float = 0.0) -> float:
@@ -42,7 +43,9 @@ class Speedometer:
         """
         shape = (3, geometry.tile_height, geometry.tile_width)
         with contextlib.ExitStack() as held:
-            backend = held.enter_context(contextlib.closing(self._assembly.network(geometry, streams, batch)))
+            backend = held.enter_context(
+                contextlib.closing(self._assembly.network(self._step, geometry, streams, batch))
+            )
             noise = self._assembly.tensor(np.random.default_rng(0).random(shape, np.float32))
             held.enter_context(contextlib.closing(noise))
             return rate_of(backend, noise, streams * batch, seconds=seconds, warm_up=warm_up, clock=self._clock)

@@ -21,9 +21,9 @@ from rave_trio.caches import cache_folder, write_whole
 from rave_trio.devices.backends import library_version
 from rave_trio.devices.nvml import driver_version
 from rave_trio.fit import Fit, fit_with
-from rave_trio.inference.openvino_model import Model
 from rave_trio.plan import EnginePlan
 from rave_trio.speed import speedometer
+from rave_trio.steps import Enhancing, Step
 
 log = logging.getLogger("rave_trio.plan")
 
@@ -112,48 +112,56 @@ Rate = Callable[[int, int], float | None]
 """Pictures a second with so many streams and such a batch; None for what there is no memory for."""
 
 
-def tuned(plan: EnginePlan, model: Model) -> EnginePlan:
-    """The plan of a GPU with the batch and streams that nobody asked for chosen.
+Steps = tuple[Step, ...]
+
+
+def tuned(plan: EnginePlan, steps: Steps) -> EnginePlan:
+    """The plan of a GPU and of one model with the batch and streams that nobody asked for chosen.
 
     Measures for a few seconds where it is not remembered.  What does not fit into the plan's memory is not tried, and
     where something fails, nothing is chosen and nothing is remembered.  Blocking.
     """
-    key = key_of(plan, model)
+    key = key_of(plan, steps)
     if len(key.batches) == len(key.streams) == 1:
         return plan
     folder = cache_folder("tuning")
     tuning = None if folder is None else remembered(key, folder)
     if tuning is None:
-        tuning, complete = _measured(plan, model, key)
+        tuning, complete = _measured(plan, steps, key)
         if complete and folder is not None:
             remember(key, tuning, folder)
     if not tuning.speeds:
         return attrs.evolve(plan, tuning=tuning)
     best = tuning.best
-    fit = _fit(plan, model, best.streams, best.batch) or plan.fit  # also of what was remembered when memory was free
+    fit = _fit(plan, steps, best.streams, best.batch) or plan.fit  # also of what was remembered when memory was free
     return attrs.evolve(plan, fit=fit, tuning=tuning)
 
 
-def key_of(plan: EnginePlan, model: Model) -> Key:
+def key_of(plan: EnginePlan, steps: Steps) -> Key:
     """What the plan's speeds depend on, and what may be chosen for it."""
     assert plan.gpu is not None
-    options, geometry = plan.options, plan.geometry
+    options, (geometry,) = plan.options, plan.geometries
     return Key(
         gpu=plan.gpu.name,
         driver=driver_version(),
         backend=plan.backend,
         library=library_version(plan.backend),
-        model_sha256=plan.model.sha256,
+        model_sha256=plan.models[0].sha256,
         precision=plan.precision,
         tile=(geometry.tile_height, geometry.tile_width),
-        batches=_batches(plan, model) if options.batch is None else (options.batch,),
+        batches=_batches(plan, steps) if options.batch is None else (options.batch,),
         streams=_streams(plan) if options.streams is None else (options.streams,),
     )
 
 
-def _batches(plan: EnginePlan, model: Model) -> tuple[int, ...]:
+def _enhancing(steps: Steps) -> Enhancing:
+    (step,) = [step for step in steps if isinstance(step, Enhancing)]
+    return step
+
+
+def _batches(plan: EnginePlan, steps: Steps) -> tuple[int, ...]:
     """With TensorRT each would be an engine to build, for up to minutes, so it has to be asked for."""
-    return BATCHES if plan.backend == "onnxruntime" and model.takes_batches else BATCHES[:1]
+    return BATCHES if plan.backend == "onnxruntime" and _enhancing(steps).model.takes_batches else BATCHES[:1]
 
 
 def _streams(plan: EnginePlan) -> tuple[int, ...]:
@@ -206,20 +214,21 @@ def remember(key: Key, tuning: Tuning, folder: Path) -> None:
         write_whole(key.path(folder), json.dumps(document))
 
 
-def _measured(plan: EnginePlan, model: Model, key: Key) -> tuple[Tuning, bool]:
+def _measured(plan: EnginePlan, steps: Steps, key: Key) -> tuple[Tuning, bool]:
     """What was measured, and whether all was tried that is worth it."""
-    cell = model.geometry(*key.tile, None)
+    step = _enhancing(steps)
+    cell = step.model.geometry(*key.tile, None)
     least = key.streams[0], key.batches[0]
     complete = True
     log.info("finding out how many pictures %s computes at once best, which is done once", key.gpu)
     try:
-        with speedometer(plan, model) as measuring:
+        with speedometer(plan, steps, step) as measuring:
 
             def rate(streams: int, batch: int) -> float | None:
                 nonlocal complete
                 if (streams, batch) == least:
                     return measuring.rate(cell, streams, batch, seconds=SECONDS, warm_up=WARM_UP)
-                if _fit(plan, model, streams, batch) is None:
+                if _fit(plan, steps, streams, batch) is None:
                     complete = False
                     return None
                 return measuring.rate(cell, streams, batch, seconds=SECONDS)
@@ -230,5 +239,5 @@ def _measured(plan: EnginePlan, model: Model, key: Key) -> tuple[Tuning, bool]:
         return Tuning((), " ".join(str(error).split()) or type(error).__name__), False
 
 
-def _fit(plan: EnginePlan, model: Model, streams: int, batch: int) -> Fit | None:
-    return fit_with(plan.work(model), plan.fit, plan.options.vram_limit, streams=streams, batch=batch)
+def _fit(plan: EnginePlan, steps: Steps, streams: int, batch: int) -> Fit | None:
+    return fit_with(plan.work(steps), plan.fit, plan.memory_limit, streams=streams, batch=batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,3 +170,11 @@ def test_more_copies_than_were_made_ahead_always_fail_and_none_more_never_do(up,
     counted.add(copy, surplus, 0.0)
     judged = judge_copies(expected, Activity(warm, counted.copies, ()), WARM_UP + steady_frames, WARM_UP)
     assert judged.level is Level.FAIL
+
+
+def test_copies_of_frames_that_a_contract_has_hashed_are_no_surprise_and_no_more_than_those():
+    hashed = Counter({("DtoH", 128 * 96): 8})
+    expected = ExpectedCopies(BOTH.planned, BOTH.frame_sized, hashed)
+    assert judge(expected, as_planned(BOTH, 6, ("DtoH", 128 * 96, 4))).level is Level.PASS
+    assert judge(expected, as_planned(BOTH, 6, ("DtoH", 128 * 96, 9))).level is Level.FAIL
+    assert judge(BOTH, as_planned(BOTH, 6, ("DtoH", 128 * 96, 4))).level is Level.FAIL

@@ -42,7 +42,7 @@ def test_jsonl_progress_is_a_line_an_event_on_stderr(rave, clip, tmp_path, neare
     result = rave("upscale", clip(frames=4), tmp_path / "out.mkv", "-m", nearest_x2, "--progress", "jsonl")
     events = [json.loads(line) for line in result.stderr.splitlines()]
     assert events[0]["event"] == "plan"
-    assert events[0]["plan"]["model"]["name"] == "nearest-x2"
+    assert events[0]["plan"]["stages"][0]["model"]["name"] == "nearest-x2"
     progress = [event for event in events if event["event"] == "progress"]
     assert progress
     assert set(progress[0]["queues"]) == {"decoded", "preprocessed", "upscaled"}
@@ -65,8 +65,9 @@ def test_plan_says_what_would_run_and_writes_nothing(rave, bunny, tmp_path):
 def test_plan_as_json_has_the_same_facts(rave, bunny, tmp_path):
     document = rave("plan", bunny, tmp_path / "out.mkv", "--json", "--tile", "128").json
     plan = document["plan"]
-    assert plan["tiles"]["tiles"] > 1
-    assert plan["tiles"]["overlap"] >= 18
+    (stage,) = plan["stages"]
+    assert stage["tiles"]["tiles"] > 1
+    assert stage["tiles"]["overlap"] >= 18
     assert plan["memory_bytes"] > 0
     assert plan["input"]["video"]["frames"] == 96
     assert document["estimate"]["seconds"] > 0

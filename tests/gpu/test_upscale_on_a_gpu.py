@@ -99,7 +99,7 @@ async def test_batches_and_streams_give_the_same_frames_in_order(gpu_run, source
 
 async def test_tiles_in_batches_give_the_whole_frames(gpu_run, source, tmp_path, reading):
     report = await gpu_run(codec="ffv1", batch=4, streams=2, tile=96)
-    assert report.plan.geometry.tiles > 4
+    assert report.plan.geometries[0].tiles > 4
     whole = await rave_trio.upscale(source, tmp_path / "whole.mkv", device="cuda", codec="ffv1", batch=1, streams=1)
     for found, exact in zip(reading.frames(report.output), reading.frames(whole.output), strict=True):
         assert psnr(found, exact) > CLOSE

@@ -332,7 +332,7 @@ def test_a_changed_property_of_the_picture_is_named(clip, tmp_path, name, value,
 
 def test_another_shape_of_the_pixels_is_named(clip):
     square, wide = clip(frames=2), clip("wide.mkv", frames=2, tags={"sample_aspect_ratio": Fraction(4, 3)})
-    assert named(rave_trio.compare(square, wide)) == {"video sample aspect ratio": ("1", "4/3")}
+    assert named(rave_trio.compare(square, wide)) == {"video shape": ("64x48 in pixels of 1", "64x48 in pixels of 4/3")}
 
 
 def test_a_picture_that_was_turned_or_mirrored_is_named(clip, tmp_path):
@@ -350,9 +350,11 @@ def test_a_picture_that_was_turned_or_mirrored_is_named(clip, tmp_path):
 
 @pytest.mark.parametrize(
     ("width", "height", "scale", "differences"),
-    [(128, 96, 2, set()), (192, 144, 3, set()), (128, 144, None, {"video size"}), (96, 72, None, {"video size"})],
+    [(128, 96, 2, set()), (192, 144, 3, set()), (128, 144, None, {"video shape"}), (96, 72, None, set())],
 )
-def test_the_scale_is_a_whole_number_and_the_same_both_ways(clip, width, height, scale, differences):
+def test_the_scale_is_a_whole_number_and_the_same_both_ways_and_the_shape_stays(
+    clip, width, height, scale, differences
+):
     source, result = clip(frames=2), clip("large.mkv", frames=2, width=width, height=height)
     comparison = rave_trio.compare(source, result)
     assert comparison.scale == scale

@@ -37,7 +37,7 @@ class Speeds:
         self.shapes: set[tuple[int, int]] = set()
 
     @contextlib.contextmanager
-    def opened(self, plan: Any, model: Any) -> Any:
+    def opened(self, plan: Any, steps: Any, step: Any) -> Any:
         yield self
 
     def rate(self, geometry: Any, streams: int, batch: int, *, seconds: float, warm_up: float = 0.0) -> float:

@@ -15,7 +15,7 @@ from rave_trio.devices.pool import device_pool
 from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.memory import Ledger, Waiting
 from rave_trio.memory.pool import bucket_size
-from rave_trio.pipeline import Converter, Encoder, PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
+from rave_trio.pipeline import Backend, Converter, Encoder, PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
 from rave_trio.testing import (
     CountingEncoder,
     Fault,
@@ -62,8 +62,8 @@ class CountingWaiting(Waiting):
 class Simulation:
     """One run on a simulated device.  ``limit`` is that of the ledger, in bytes."""
 
-    def __init__(self, limit: int | None = None, seed: int = 0) -> None:
-        self.device = SimulatedDevice(AMPLE, latency=1e-3, seed=seed)
+    def __init__(self, limit: int | None = None, seed: int = 0, capacity: int = AMPLE) -> None:
+        self.device = SimulatedDevice(capacity, latency=1e-3, seed=seed)
         self.ledger = Ledger(limit)
         self.waiting = CountingWaiting()
         self.pool = device_pool(self.device, self.ledger, self.waiting)
@@ -89,12 +89,16 @@ class Simulation:
             return await UpscalePipeline(CONFIG, self.waiting).run(
                 plan.around_decoder(self.decoder),
                 plan.around_converter(SyntheticToTensor(WIDTH, HEIGHT, self.pool)),
-                plan.around_backend(SimulatedBackend(self.device, self.pool, SCALE, DEPTH)),
+                self.backend(),
                 plan.around_converter(self.to_surface(), "inference"),
                 self.sink(),
                 stop=stop,
             )
         return None
+
+    def backend(self) -> Backend:
+        """What computes, with its faults."""
+        return self.plan.around_backend(SimulatedBackend(self.device, self.pool, SCALE, DEPTH))
 
     def to_surface(self) -> Converter:
         return SyntheticToSurface(WIDTH * SCALE, HEIGHT * SCALE, self.pool)

@@ -34,6 +34,8 @@ class ExpectedCopies:
     planned: tuple[PlannedCopy, ...]
     frame_sized: int
     """Bytes from which a copy counts as one of a picture."""
+    hashed: Counter[tuple[str, int]] = attrs.field(factory=Counter)
+    """Copies of the frames that a contract has hashed, in the whole run; some may have been made while it warmed up."""
 
     def counted(self) -> Counter[tuple[str, int]]:
         """How many there are for each frame, by direction and bytes."""
@@ -94,7 +96,7 @@ def judge_copies(expected: ExpectedCopies, activity: Activity, frames: int, warm
 def _unplanned(expected: ExpectedCopies, steady: dict[Copy, Count], steady_frames: int) -> dict[tuple[str, int], int]:
     planned = expected.counted()
     surplus = {
-        key: count - planned[key] * steady_frames
+        key: count - planned[key] * steady_frames - expected.hashed[key]
         for key, count in _counted(steady).items()
         if key[1] >= expected.frame_sized
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -198,7 +199,10 @@ def open_audit(plan: EnginePlan, ledger: Ledger) -> RunAudit:
 def expected_copies(plan: EnginePlan) -> ExpectedCopies:
     """The plan's copies, and from how many bytes on a copy counts as one of a picture."""
     pictures = (plane_bytes(plan.surface), plane_bytes(plan.encoder.surface))
-    return ExpectedCopies(plan.copies, smallest_plane(pictures))
+    hashed = Counter(
+        {key: n * plan.contract.hashed_frames for key, n in Counter(("DtoH", size) for size in pictures[1]).items()}
+    )
+    return ExpectedCopies(plan.copies, smallest_plane(pictures), hashed)
 
 
 def _judge_counts(frames: int, metrics: PipelineMetrics) -> AuditFinding:

@@ -20,7 +20,7 @@ def upscale_on(device: str, folder: Path) -> str:
     source, target = folder / "in.mkv", folder / "out.mp4"
     write_clip(source, FRAMES, WIDTH, HEIGHT)
     report = upscale_sync(source, target, device=device)
-    return f"{described(target, report.plan.model.scale)}; {report.fps:.1f} fps"
+    return f"{described(target, report.plan.models[0].scale)}; {report.fps:.1f} fps"
 
 
 def described(target: Path, scale: int) -> str:

@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App, CycloptsError
-from cyclopts.config import Env, Toml
+from cyclopts import App, ArgumentCollection, CycloptsError, Token
+from cyclopts.config import Dict, Env, Toml
 
 from rave_trio import __version__, errors
-from rave_trio.cli import audit, compare, devices, fingerprint, models, plan, probe, selftest, upscale
+from rave_trio.cli import audit, compare, devices, fingerprint, graph, image, models, plan, probe, selftest, upscale
 from rave_trio.cli.flags import Output
 from rave_trio.cli.logs import stop_logging
 from rave_trio.cli.render import put, say
+from rave_trio.profiles import DEFAULT as NO_PROFILE
+from rave_trio.profiles import ProfilePreset, profile_named
 
 SCHEMA_VERSION = 1
 
@@ -28,16 +30,20 @@ TABLE = "upscale"
 
 EPILOGUE = """\
 **Configuration** comes from the flag, else its variable (`RAVE_TRIO_CRF` for `--crf`), else the table `[upscale]` of a
-TOML file (`--config`, else `./rave-trio.toml`, else `~/.config/rave-trio/config.toml`), else the default.
+TOML file (`--config`, else `./rave-trio.toml`, else `~/.config/rave-trio/config.toml`), else the `--profile`, else
+the default.
 
 **Exit status**: 0 done; 1 compare found differences, selftest a failure, or audit a promise that does not hold; 2
 usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59 a fault of rave-trio; 60-69 watching
-the run; 130 stopped by a signal, what was finished is kept as `OUT.partial.mkv`.
+the run; 70-79 its contract; 130 stopped by a signal, what was finished is kept as `OUT.partial.mkv`.
 """
 
 
-def build_app(config_file: Path | None) -> App:
-    """The application, reading defaults from the environment and, for the commands that run a job, from a file."""
+def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> App:
+    """The application, reading defaults from the environment and, for the commands that run a job, from a file.
+
+    What ``profile`` has comes last.
+    """
     env = Env("RAVE_TRIO_", command=False)
     upscale_sources: list[Any] = [env]
     plan_sources: list[Any] = [env]
@@ -45,16 +51,20 @@ def build_app(config_file: Path | None) -> App:
         upscale_sources.append(Toml(config_file, root_keys=TABLE, use_commands_as_keys=False, must_exist=True))
         # The same options, but for those that have no meaning without a run.
         plan_sources.append(Toml(config_file, root_keys=TABLE, use_commands_as_keys=False, allow_unknown=True))
+    upscale_sources += [Dict(dict(profile.options), use_commands_as_keys=False), _count]
+    plan_sources += [Dict(dict(profile.options), use_commands_as_keys=False, allow_unknown=True), _count]
     app = App(
         name="rave-trio",
         help="Upscale video with a neural network: every frame once, at its own time, with everything around it.",
         help_format="markdown",
         help_epilogue=EPILOGUE,
         version=f"rave-trio {__version__}",
-        config=[env],
+        config=[env, _count],
     )
     app.command(upscale.upscale, config=upscale_sources)
     app.command(plan.plan, config=plan_sources)
+    app.command(graph.app(plan_sources))
+    app.command(image.image)
     app.command(probe.probe)
     app.command(compare.compare)
     app.command(models.models)
@@ -63,6 +73,23 @@ def build_app(config_file: Path | None) -> App:
     app.command(selftest.selftest)
     app.command(audit.audit)
     return app
+
+
+def _count(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Flags that are counted: a number from a variable, a file or a profile says how often, which cyclopts ignores."""
+    for argument in arguments:
+        if argument.parameter.count:
+            argument.tokens = [
+                token if isinstance(token.implicit_value, int) else token.evolve(implicit_value=_number(token))
+                for token in argument.tokens
+            ]
+
+
+def _number(token: Token) -> int:
+    try:
+        return int(token.value)
+    except ValueError:
+        raise errors.UsageError(f"{token.keyword or 'verbose'} must be a whole number, not {token.value!r}") from None
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +105,8 @@ def _run(tokens: list[str]) -> int:
     command = next((token for token in tokens if not token.startswith("-")), None)
     as_json = "--json" in tokens
     try:
-        app = build_app(find_config(tokens))
+        config_file = find_config(tokens)
+        app = build_app(config_file, profile_named(_profile_name(tokens, config_file)))
         call, bound, _ = app.parse_args(tokens, print_error=False, exit_on_error=False)
         as_json = as_json or getattr(bound.arguments.get("common"), "json", False)
         result = call(*bound.args, **bound.kwargs)
@@ -112,6 +140,14 @@ def find_config(tokens: Sequence[str]) -> Path | None:
             if path.is_file():
                 return _well_formed(path)
     return None
+
+
+def _profile_name(tokens: Sequence[str], config_file: Path | None) -> str | None:
+    """The profile's name: it decides where the others' defaults come from, so it is looked for first."""
+    name = _flag_value(tokens, "--profile") or os.environ.get("RAVE_TRIO_PROFILE")
+    if name is None and config_file is not None:
+        name = tomllib.loads(config_file.read_text()).get(TABLE, {}).get("profile")
+    return name
 
 
 def _well_formed(path: Path) -> Path:

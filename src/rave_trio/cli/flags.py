@@ -81,6 +81,13 @@ class JobFlags:
     preset: str | None = None
     """The encoder's effort: ultrafast to placebo, default medium; 0 to 13 for libsvtav1, default 6."""
 
+    size: str | None = None
+    """Bring the result to this exact size by Lanczos, as 1920x1080; 1920x or x1080 keep the picture's shape.  Without
+    --model and --scale the smallest shipped model that reaches it is used."""
+
+    square_pixels: Annotated[bool, Parameter(negative="")] = False
+    """With --size: make pixels square, instead of changing their aspect ratio so that the picture keeps its shape."""
+
     tile: int | None = None
     """Cut frames into tiles of at most this many pixels a side; by default only where memory asks for it."""
 
@@ -102,6 +109,9 @@ class JobFlags:
     frame_rate: Annotated[str | None, Parameter()] = None
     """Frames per second of numbered pictures as input, such as 24 or 24000/1001; default 25."""
 
+    effort: Literal["fast", "normal", "high"] | None = None
+    """The encoder's effort whatever the encoder: fast and high set --preset, and high lowers the default --crf by 3."""
+
     pixel_format: str | None = None
     """The output's pixel format, by FFmpeg's name; default the encoder's nearest to the input's."""
 
@@ -120,6 +130,14 @@ class JobFlags:
     drop_unsupported: Annotated[bool, Parameter(negative="")] = False
     """Leave out streams that the output's container cannot hold instead of refusing."""
 
+    graph: Path | None = None
+    """Do with the frames what this stage graph (JSON or TOML) says, in place of flags; see rave-trio graph."""
+
+    profile: Literal["dev", "fast", "quality", "production_strict", "benchmark"] | None = None
+    """Defaults for a purpose, below flags, variables and files; rave-trio graph show --profile NAME lists them."""
+
+    contract: Path | None = None
+    """Keep what this contract (JSON or TOML) asks of the run, or refuse or fail; see docs/graph.md."""
     trace: Path | None = None
     """Write a trace of the run to this file, for Perfetto or chrome://tracing."""
 
@@ -136,8 +154,13 @@ class JobFlags:
     """Replace the output, the trace and the report if they exist."""
 
     def options(self, input: Path, output: Path) -> UpscaleOptions:
-        """The job that these flags ask for."""
-        return UpscaleOptions(input=input, output=output, **vars(self))
+        """The job that these flags ask for.  Raises GraphError for a graph or contract that makes no sense."""
+        from rave_trio.contract import read_contract
+        from rave_trio.graph import read_graph
+
+        graph = None if self.graph is None else read_graph(self.graph)
+        contract = None if self.contract is None else read_contract(self.contract)
+        return UpscaleOptions(input=input, output=output, **{**vars(self), "graph": graph, "contract": contract})
 
 
 InputFile = Annotated[Path, Parameter(name=("--input", "-i"))]

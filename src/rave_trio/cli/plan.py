@@ -9,6 +9,7 @@ from rave_trio.cli.render import table
 
 if TYPE_CHECKING:
     from rave_trio.estimate import Estimate
+    from rave_trio.inference.model import Geometry
     from rave_trio.media.carriage import Carriage
     from rave_trio.plan import EnginePlan
 
@@ -36,8 +37,8 @@ def plan(
     from rave_trio.plan import make_plan
 
     common.start_logging()
-    decided, model = make_plan(flags.options(input, output))
-    guess = estimate(decided, model)
+    decided, steps = make_plan(flags.options(input, output))
+    guess = estimate(decided, steps)
     return Output({"plan": decided.as_dict(), "estimate": guess.as_dict()}, _text(decided, guess))
 
 
@@ -49,15 +50,7 @@ def _carried(carriage: Carriage) -> str:
 
 
 def _text(plan: EnginePlan, guess: Estimate) -> str:
-    source, target, geometry = plan.media.video.surface, plan.encoder.surface, plan.geometry
-    tiles = "whole frames"
-    if geometry.tiles > 1:
-        tiles = (
-            f"{geometry.tiles} tiles of {geometry.tile_width}x{geometry.tile_height} a frame, "
-            f"overlapping by {geometry.overlap} pixels on each side"
-        )
-    if geometry.strip is not None:
-        tiles += f", computed in strips of {geometry.strip} rows"
+    source, target = plan.media.video.surface, plan.encoder.surface
     options = " ".join(f"{key} {value}" for key, value in plan.encoder.options if key in ("crf", "preset"))
     channels = plan.fit.pipeline
     rows = [
@@ -70,14 +63,13 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
             f"{plan.options.output}: {target.width}x{target.height} {target.pixel_format.name}"
             + (", dithered" if plan.dither else ""),
         ),
-        ("model", f"{plan.model.name}, x{plan.model.scale}"),
+        *_stages(plan),
         (
             "backend",
             _backend(plan),
         ),
         *([("tuning", plan.tuning.text())] if plan.tuning else []),
         ("decoder", plan.decoder),
-        ("tiles", tiles),
         ("encoder", f"{plan.encoder.encoder} {options}".rstrip()),
         (
             "channels",
@@ -90,6 +82,27 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
     rows += [("stream", _carried(carriage)) for carriage in plan.carriage]
     rows += [("note", note) for note in plan.notes]
     return table(rows)
+
+
+def _stages(plan: EnginePlan) -> list[tuple[str, str]]:
+    """A row for each model and each exact size."""
+    geometries, rows = iter(plan.geometries), []
+    for stage in plan.stages:
+        if stage.model is None:
+            rows.append(("resize", f"to {stage.width}x{stage.height}, Lanczos-3"))
+        else:
+            rows.append(("model", f"{stage.model.name}, x{stage.model.scale}, {_tiles(next(geometries))}"))
+    return rows
+
+
+def _tiles(geometry: Geometry) -> str:
+    tiles = "whole frames"
+    if geometry.tiles > 1:
+        tiles = (
+            f"{geometry.tiles} tiles of {geometry.tile_width}x{geometry.tile_height} a frame, "
+            f"overlapping by {geometry.overlap} pixels on each side"
+        )
+    return tiles if geometry.strip is None else f"{tiles}, computed in strips of {geometry.strip} rows"
 
 
 def _backend(plan: EnginePlan) -> str:

@@ -98,7 +98,7 @@ class _Bar:
         source, target = plan.media.video.surface, plan.encoder.surface
         self.progress.console.print(
             f"{plan.media.path.name}: {source.width}x{source.height} -> {target.width}x{target.height}, "
-            f"{plan.model.name} {plan.precision}, {plan.encoder.encoder}",
+            f"{', '.join([*(model.name for model in plan.models), plan.precision, plan.encoder.encoder])}",
             highlight=False,
         )
         for note in plan.notes:

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from rave_trio.assembly import retreating, software_decoder, software_encoder
+from rave_trio.assembly import Computing, retreating, size_of, software_decoder, software_encoder
 from rave_trio.color.cuda import CudaSurfaceToTensor, CudaTensorToSurface
 from rave_trio.color.cuda.planes import ROW_ALIGNMENT
-from rave_trio.devices.copies import copy, copy_from_host
+from rave_trio.color.hashes import device_surface_hash
+from rave_trio.devices.copies import copy, copy_from_host, copy_to_host
 from rave_trio.devices.cuda import CudaDevice
 from rave_trio.devices.interface import use
+from rave_trio.devices.launcher import CudaLauncher
 from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.devices.pool import device_pool, pinned_pool
-from rave_trio.frames import Frame, Tensor
+from rave_trio.frames import Frame, Surface, Tensor
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, arena_bytes
-from rave_trio.inference.openvino_model import Model
 from rave_trio.inference.retreat import Backend, RetreatingBackend
 from rave_trio.inference.side_by_side import SideBySide
 from rave_trio.media.decoder import VideoDecoder
@@ -35,6 +36,8 @@ from rave_trio.media.upload import Uploading
 from rave_trio.memory import Ledger, LedgerStats, PoolStats, Waiting
 from rave_trio.pipeline import Converter
 from rave_trio.plan import EnginePlan
+from rave_trio.resizing.device import DeviceResizer
+from rave_trio.steps import Enhancing, Resizing, Step
 
 if TYPE_CHECKING:
     from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
@@ -43,55 +46,45 @@ DENSE = 1
 """NVENC takes rows without a gap."""
 
 
-class GpuAssembly:
-    """Frames in a GPU's memory from the decoder, or the upload behind it, to the encoder or the download before it."""
+class GpuWorkshop:
+    """What computes on a GPU, on tensors in its memory."""
 
-    def __init__(self, plan: EnginePlan, gpu: Gpu, model: Model, ledger: Ledger, waiting: Waiting) -> None:
+    def __init__(self, how: Computing, gpu: Gpu, ledger: Ledger, waiting: Waiting) -> None:
         assert gpu.cuda_ordinal is not None
-        self._plan = plan
-        self._gpu = gpu
-        self._model = model
+        self._how = how
         self._ledger = ledger
-        self._dtype = DTYPES[plan.precision]
-        self._upload: Uploading | None = None
+        self._dtype = DTYPES[how.precision]
         self.device = CudaDevice(gpu.cuda_ordinal)
         self._pool = device_pool(self.device, ledger, waiting)
         self._scratch = device_pool(self.device, ledger, waiting, owner="engine scratch")
-        self._page_locked = Ledger()  # the host's memory: the limit is about the GPU's
-        self._downloads = pinned_pool(self.device, self._page_locked, owner="downloads")
 
-    def decoder(self) -> VideoDecoder:
-        if self._plan.decoder == "libav":
-            return software_decoder(self._plan)
-        return NvdecDecoder(self._plan.media, self.device, self._pool, strict=self._plan.options.strict)
+    def resizer(self, step: Resizing) -> DeviceResizer:
+        """Lanczos-3 by our kernels."""
+        return DeviceResizer(
+            size_of(step.source),
+            size_of(step.target),
+            stream=self.device.stream(),
+            pool=self._pool,
+            upload=copy_from_host,
+            launcher=CudaLauncher(),
+        )
 
-    def to_tensor(self) -> Converter:
-        convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self.device.stream(), dtype=self._dtype)
-        if self._plan.decoder == "nvdec":
-            return convert
-        self._upload = Uploading(self.device, self._pool)
-        return Uploaded(self._upload, convert)
-
-    def backend(self) -> RetreatingBackend:
-        return retreating(self._plan, self._model, self.network)
-
-    def network(self, geometry: Geometry, streams: int, batch: int) -> Backend:
+    def network(self, step: Enhancing, geometry: Geometry, streams: int, batch: int) -> Backend:
         """A backend for that shape, ``batch`` pictures at a time on each of ``streams`` streams."""
-        if self._plan.backend == "compact":
+        if self._how.backend == "compact":
             from rave_trio.gpu.compact import compact_network
 
             return compact_network(
-                self._model.metadata, geometry, device=self.device, pool=self._pool, scratch=self._scratch
+                step.model.metadata, geometry, device=self.device, pool=self._pool, scratch=self._scratch
             )
-        if self._plan.backend != "onnxruntime":
+        if self._how.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network
 
-            surface = self._plan.surface
             return tensorrt_network(
-                self._plan.backend,
-                self._model,
+                self._how.backend,
+                step.model,
                 geometry,
-                (surface.height, surface.width),
+                size_of(step.source),
                 dtype=self._dtype,
                 device=self.device,
                 pool=self._pool,
@@ -101,21 +94,26 @@ class GpuAssembly:
                 batch=batch,
             )
         with contextlib.ExitStack() as undo:
-            made = [undo.enter_context(contextlib.closing(self._on_a_stream(geometry, batch))) for _ in range(streams)]
+            made = [
+                undo.enter_context(contextlib.closing(self._on_a_stream(step, geometry, batch))) for _ in range(streams)
+            ]
             undo.pop_all()
             return made[0] if streams == 1 else SideBySide(made)
 
-    def _on_a_stream(self, geometry: Geometry, batch: int) -> OnnxRuntimeBackend:
+    def _on_a_stream(self, step: Enhancing, geometry: Geometry, batch: int) -> OnnxRuntimeBackend:
         from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
         from rave_trio.inference.onnxruntime_session import Cuda
 
         stream = self.device.stream()
-        load = self._model.load(geometry, self._plan.precision)
+        search = "HEURISTIC" if self._how.contract.deterministic_output else "EXHAUSTIVE"
+        load = step.model.load(geometry, self._how.precision)
         return OnnxRuntimeBackend(
-            self._model.metadata,
+            step.model.metadata,
             geometry,
-            precision=self._plan.precision,
-            provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load, batch)),
+            precision=self._how.precision,
+            provider=Cuda(
+                int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load, batch), search=search
+            ),
             stream=stream,
             pool=self._pool,
             copy=copy,
@@ -132,6 +130,51 @@ class GpuAssembly:
             copy_from_host(stream, samples.astype(self._dtype, order="C"), array)
         stream.synchronize()
         return Tensor(array, lease)
+
+    def samples(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        host = np.empty(tensor.array.shape, tensor.array.dtype)
+        stream = self.device.stream()
+        with use(stream, tensor.array.memory):
+            copy_to_host(stream, tensor.array, host)
+        stream.synchronize()
+        return host.astype(np.float32)
+
+    def pool_stats(self) -> PoolStats:
+        return self._pool.stats()
+
+    def close(self) -> None:
+        """Free the pools' memory and let go of the device.  Idempotent."""
+        self._pool.close()
+        self._scratch.close()
+        self.device.close()
+
+
+class GpuAssembly(GpuWorkshop):
+    """Frames in a GPU's memory from the decoder, or the upload behind it, to the encoder or the download before it."""
+
+    def __init__(self, plan: EnginePlan, gpu: Gpu, steps: tuple[Step, ...], ledger: Ledger, waiting: Waiting) -> None:
+        super().__init__(plan, gpu, ledger, waiting)
+        self._plan = plan
+        self._gpu = gpu
+        self._steps = steps
+        self._upload: Uploading | None = None
+        self._page_locked = Ledger()  # the host's memory: the limit is about the GPU's
+        self._downloads = pinned_pool(self.device, self._page_locked, owner="downloads")
+
+    def decoder(self) -> VideoDecoder:
+        if self._plan.decoder == "libav":
+            return software_decoder(self._plan)
+        return NvdecDecoder(self._plan.media, self.device, self._pool, strict=bool(self._plan.graph.decode.strict))
+
+    def to_tensor(self) -> Converter:
+        convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self.device.stream(), dtype=self._dtype)
+        if self._plan.decoder == "nvdec":
+            return convert
+        self._upload = Uploading(self.device, self._pool)
+        return Uploaded(self._upload, convert)
+
+    def backend(self) -> RetreatingBackend:
+        return retreating(self._plan.work(self._steps), self._plan.fit, self)
 
     def to_surface(self) -> Converter:
         surface, stream = self._plan.encoder.surface, self.device.stream()
@@ -152,8 +195,8 @@ class GpuAssembly:
         wrap = not ENCODERS[self._plan.encoder.encoder].frame_threads
         return DownloadingEncoder(software_encoder(self._plan, parts), self.device, self._downloads, wrap=wrap)
 
-    def pool_stats(self) -> PoolStats:
-        return self._pool.stats()
+    def hash_of(self, surface: Surface) -> str:
+        return device_surface_hash(surface, self.device.stream(), copy_to_host)
 
     def page_locked(self) -> LedgerStats:
         return self._page_locked.stats()
@@ -162,10 +205,8 @@ class GpuAssembly:
         """Free the pool's memory and let go of the device.  Idempotent."""
         if self._upload is not None:
             self._upload.close()
-        self._pool.close()
-        self._scratch.close()
         self._downloads.close()
-        self.device.close()
+        super().close()
 
 
 class Uploaded:

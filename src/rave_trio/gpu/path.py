@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -10,6 +10,7 @@ import attrs
 from rave_trio import errors
 from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.frames import SurfaceDescriptor
+from rave_trio.graph import StageGraph
 from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.compact.graph import NotCompact
 from rave_trio.inference.device_backend import DTYPES
@@ -49,18 +50,22 @@ def gpu_precision(asked: str) -> str:
     return precision
 
 
-def unsuited(backend: str, model: Path, options: UpscaleOptions) -> str | None:
-    """Why a backend on a GPU cannot do this job, if it cannot.  Of ``compact`` reads the model; blocks for that."""
+def unsuited(backend: str, models: Sequence[Path], precision: str, options: UpscaleOptions) -> str | None:
+    """Why a backend on a GPU cannot do this job, if it cannot.  Of ``compact`` reads the models; blocks for that."""
     if backend != "compact":
         return None
-    if options.precision not in ("auto", "fp16"):
-        return f"it does not compute {options.precision}"
+    if not models:
+        return "there is no model to compute"
+    if precision not in ("auto", "fp16"):
+        return f"it does not compute {precision}"
     if (options.batch or 1) > 1 or (options.streams or 1) > 1:
         return "it computes frames one by one"
-    try:
-        find_compact(model)
-    except NotCompact as error:
-        return f"this model is not of the family: {error}"
+    for model in models:
+        try:
+            find_compact(model)
+        except NotCompact as error:
+            which = "this model" if len(models) == 1 else model.stem
+            return f"{which} is not of the family: {error}"
     return None
 
 
@@ -70,13 +75,13 @@ def gpu_obstacle(media: MediaInfo, encoder: EncoderSettings) -> str | None:
     return next(filter(None, refusals), None)
 
 
-def choose_decoder(gpu: Gpu | None, media: MediaInfo, options: UpscaleOptions) -> Decoding:
+def choose_decoder(gpu: Gpu | None, media: MediaInfo, graph: StageGraph) -> Decoding:
     """Who decodes: the GPU's own decoder where it can, else libav on the CPU, with an upload, and a note why."""
     if gpu is None:
         return Decoding("libav", media.video.surface)
     engines = gpu.video or VideoEngines()
     refusal = engines.notes[0] if engines.notes and not engines.decoders else None
-    refusal = refusal or nvdec_refusal(media, engines, options.deinterlace, strict=options.strict)
+    refusal = refusal or nvdec_refusal(media, engines, graph.deinterlace, strict=bool(graph.decode.strict))
     if refusal is not None:
         return Decoding("libav", media.video.surface, (f"decoded on the CPU: {refusal}",))
     return Decoding("nvdec", nvdec_surface(media), (CONCEALED,))

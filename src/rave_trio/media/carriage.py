@@ -94,7 +94,8 @@ def _check_aspect(container: Container, settings: EncoderSettings) -> None:
     if codec == "av1" and container.muxer in ("matroska", "webm") and aspect not in (None, 1):
         raise errors.ContainerRejectsStream(
             f"{container.extension} cannot hold the sample aspect ratio {aspect} with the video as {codec}",
-            remedy="use --codec libx265 in .mkv, write to .mp4, or go on with square pixels with --drop-unsupported",
+            remedy="use --codec libx265 in .mkv, write to .mp4, or go on with square pixels with --drop-unsupported "
+            "(with --size, --square-pixels makes them so)",
         )
 
 

@@ -32,9 +32,15 @@ X26X_PRESETS = (
 )
 
 
+HIGH_EFFORT_CRF = 3
+"""By how much a high effort's default CRF is lower."""
+
+
 @attrs.frozen
 class EncoderSpec:
     """One encoder: the codec it makes, the CRF and presets it knows, options that always apply.
+
+    ``efforts`` are the presets for a fast and for a high effort, whatever the encoder.
 
     ``sitings`` are the chroma locations that its stream can state.  ``software`` is set for encoders of a GPU: the one
     that makes the same codec on the CPU; ``formats`` are then the pixel formats that it takes, by libav's names.
@@ -52,6 +58,7 @@ class EncoderSpec:
     formats: tuple[str, ...] = ()
     frame_threads: bool = False
     """Whether libav encodes several pictures at once, on threads that hold them and let go of them."""
+    efforts: tuple[str, str] = ("veryfast", "slow")
 
 
 AV1_SITINGS = frozenset({ChromaLocation.LEFT, ChromaLocation.TOP_LEFT})
@@ -64,7 +71,9 @@ ENCODERS = {
         EncoderSpec(
             "libx265", "hevc", 19, 51, X26X_PRESETS, "medium", (("x265-params", "log-level=error"), ("a53cc", "1"))
         ),
-        EncoderSpec("libsvtav1", "av1", 22, 63, tuple(str(n) for n in range(14)), "6", sitings=AV1_SITINGS),
+        EncoderSpec(
+            "libsvtav1", "av1", 22, 63, tuple(str(n) for n in range(14)), "6", sitings=AV1_SITINGS, efforts=("10", "4")
+        ),
         EncoderSpec("ffv1", "ffv1", fixed=(("level", "3"), ("slicecrc", "1"))),
         EncoderSpec("png", "png", sitings=frozenset(), frame_threads=True),
         EncoderSpec(
@@ -144,8 +153,13 @@ def default_encoder(container: Container, *, high_dynamic_range: bool = False) -
     return next(spec.name for spec in fitting if not high_dynamic_range or spec.codec != "h264")
 
 
-def encoder_options(spec: EncoderSpec, crf: int | None, preset: str | None) -> tuple[tuple[str, str], ...]:
-    """The libav options for one encoder.  Raises UsageError for a CRF or preset it does not know."""
+def encoder_options(
+    spec: EncoderSpec, crf: int | None, preset: str | None, effort: str | None = None
+) -> tuple[tuple[str, str], ...]:
+    """The libav options for one encoder.  Raises UsageError for a CRF or preset it does not know.
+
+    ``effort`` (fast, normal or high) decides what the other two leave open; a lossless encoder has no use for it.
+    """
     options = dict(spec.fixed)
     if spec.default_crf is None:
         if crf is not None or preset is not None:
@@ -153,10 +167,11 @@ def encoder_options(spec: EncoderSpec, crf: int | None, preset: str | None) -> t
                 f"{spec.name} is lossless and takes no CRF or preset", remedy="leave out --crf and --preset"
             )
         return tuple(options.items())
-    crf = spec.default_crf if crf is None else crf
+    crf = spec.default_crf - (HIGH_EFFORT_CRF if effort == "high" else 0) if crf is None else crf
     if not 0 <= crf <= spec.highest_crf:
         raise errors.UsageError(f"{spec.name} does not know CRF {crf}", remedy=f"give --crf 0 to {spec.highest_crf}")
-    preset = preset or spec.default_preset
+    fast, high = spec.efforts
+    preset = preset or {"fast": fast, "high": high}.get(effort or "normal", spec.default_preset)
     if preset not in spec.presets:
         raise errors.UsageError(
             f"{spec.name} does not know the preset {preset!r}",
@@ -229,12 +244,12 @@ def check_encoder(settings: EncoderSettings) -> None:
         if odd:
             raise errors.OutputSizeUnsupported(
                 f"{settings.encoder} cannot encode the odd size {size} in {name}",
-                remedy="use --scale 2 or 4, or --codec ffv1",
+                remedy="use --scale 2 or 4, a --size of even sides, or --codec ffv1",
             ) from error
         if _takes_plain_size(settings):
             raise errors.OutputSizeUnsupported(
                 f"{settings.encoder} cannot encode {size} {name} at {float(settings.rate):.6g} frames per second",
-                remedy="use another --scale, or --codec ffv1, which takes any size",
+                remedy="use another --scale or --size, or --codec ffv1, which takes any size",
             ) from error
         raise errors.EncodeError(
             f"{settings.encoder} refuses {size} {name} with {_shown(settings.options)}: {reason(error)}"

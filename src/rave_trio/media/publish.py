@@ -53,6 +53,8 @@ class Publication:
     media: MediaInfo
     carriage: tuple[Carriage, ...]
     complete: bool = True
+    aspect: Fraction | None = None
+    """The result's sample aspect ratio, which an AV1 part has forgotten."""
     shifts: tuple[Fraction, ...] = ()
     """Seconds by which the video's times were moved from each new beginning of the input's on."""
 
@@ -179,8 +181,8 @@ class _Layout:
         made = out.add_stream_from_template(video.streams.video[0], opaque=True)
         made.time_base = what.part.time_base
         made.codec_context.framerate = what.media.video.rate
-        if aspect := what.media.video.surface.sample_aspect_ratio:  # which an AV1 part has forgotten
-            made.codec_context.sample_aspect_ratio = aspect
+        if what.aspect is not None:
+            made.codec_context.sample_aspect_ratio = what.aspect
         if container.muxer in STRICT_MUXERS and made.codec_context.name == "hevc":
             made.codec_context.codec_tag = "hvc1"  # the parameter sets are in the header; Apple plays nothing else
         if what.media.video.display_matrix is not None:

@@ -14,6 +14,7 @@ from rave_trio.observe import svg
 from rave_trio.observe.places import NewFile
 from rave_trio.observe.series import Number, rates
 from rave_trio.pipeline.metrics import StageMetrics
+from rave_trio.plan import EnginePlan
 from rave_trio.report import PipelineReport
 
 STYLE = Path(__file__).parent / "page.css"
@@ -43,7 +44,8 @@ def _crops(report: PipelineReport) -> Crops | None:
     """What the page shows of the pictures; what cannot be shown is no reason to go without the rest."""
     middle = report.frames / float(report.plan.media.video.rate) / 2
     try:
-        return take_crops(report.plan.media, report.output, middle, report.plan.model.scale)
+        scale = report.plan.scale
+        return None if scale is None else take_crops(report.plan.media, report.output, middle, scale)
     except Exception:
         log.info("no crops of the result can be shown", exc_info=True)
         return None
@@ -81,7 +83,7 @@ def page(report: PipelineReport, crops: Crops | None) -> str:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         'img-src data:">'
         f"<title>{escape(heading)} - rave-trio</title><style>{STYLE.read_text()}</style></head>\n"
-        f"<body><header><h1>{escape(heading)}</h1><p>{escape(plan.model.name)} x{plan.model.scale}, "
+        f"<body><header><h1>{escape(heading)}</h1><p>{escape(_done(plan))}, "
         f"{escape(plan.precision)}, {escape(plan.backend)} on {escape(plan.device.name)}, "
         f"{escape(plan.encoder.encoder)}</p></header>\n"
         f'<main><dl class="tiles">{shown}</dl>\n<div class="cards">' + "\n".join(filter(None, cards)) + "</div></main>"
@@ -193,14 +195,22 @@ def _latency(report: PipelineReport) -> str:
     return _card("Latency", drawn + table, told)
 
 
+def _done(plan: EnginePlan) -> str:
+    """The models and sizes in a line."""
+    return ", ".join(
+        f"resized to {each.width}x{each.height}" if each.model is None else f"{each.model.name} x{each.model.scale}"
+        for each in plan.stages
+    )
+
+
 def _plan(report: PipelineReport) -> str:
     plan = report.plan
     rows = [
         ("input", f"{plan.media.video.codec}, {plan.surface.pixel_format.name}, {float(plan.media.video.rate):g} fps"),
         ("output", f"{plan.encoder.encoder} {' '.join(f'{key}={value}' for key, value in plan.encoder.options)}"),
         ("decoder", plan.decoder),
-        ("model", f"{plan.model.name} x{plan.model.scale}"),
-        ("tiles", "whole frames" if plan.geometry.tiles == 1 else f"{plan.geometry.tiles} a frame"),
+        ("stages", _done(plan)),
+        *(("tiles", "whole frames" if each.tiles == 1 else f"{each.tiles} a frame") for each in plan.geometries),
         ("streams", f"{plan.streams}, batches of {plan.batch}, {plan.depth} frames in the backend"),
         ("planned memory", _bytes(plan.fit.memory)),
         *((f"stream #{c.stream.index}", f"{c.stream.kind} {c.stream.codec}: {c.fate.value}") for c in plan.carriage),

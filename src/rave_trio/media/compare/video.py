@@ -84,7 +84,7 @@ def compare_videos(verdict: Verdict, before: Frames, after: Frames) -> None:
     _frames(verdict, before, after)
     _surfaces(verdict, source.surface, result.surface)
     if scale_of(source, result) is None:
-        verdict.differ("video size", _size(source.surface), _size(result.surface))
+        verdict.inform(f"video size: {_size(source.surface)} became {_size(result.surface)}")
     verdict.check("video display matrix", _turned(source.display_matrix), _turned(result.display_matrix))
     _hdr(verdict, source.hdr or HdrMetadata(), result.hdr or HdrMetadata())
     verdict.check("video closed captions", before.captions.words, after.captions.words)
@@ -133,11 +133,20 @@ def _unusable(times: Times) -> str | None:
     return f"not rising, {unordered} times" if unordered else None
 
 
+def _shape(surface: SurfaceDescriptor) -> Fraction:
+    """Width to height as it is shown."""
+    return (surface.sample_aspect_ratio or Fraction(1)) * Fraction(surface.width, surface.height)
+
+
+def _shown(surface: SurfaceDescriptor) -> str:
+    return f"{_size(surface)} in pixels of {surface.sample_aspect_ratio or 1}"
+
+
 def _surfaces(verdict: Verdict, before: SurfaceDescriptor, after: SurfaceDescriptor) -> None:
     """What the samples are and mean.  Grey has no chroma to lose; RGB has no matrix, nor a range in common with YUV."""
-    aspects = before.sample_aspect_ratio or Fraction(1), after.sample_aspect_ratio or Fraction(1)
-    if abs(aspects[0] - aspects[1]) * before.width > 1:  # some containers keep the display's width, in whole pixels
-        verdict.differ("video sample aspect ratio", str(aspects[0]), str(aspects[1]))
+    shapes = _shape(before), _shape(after)
+    if abs(shapes[0] - shapes[1]) * before.height > 1:  # some containers keep the display's width, in whole pixels
+        verdict.differ("video shape", _shown(before), _shown(after))
     old, new = before.pixel_format, after.pixel_format
     if old.name != new.name:
         verdict.inform(f"pixel format: {old.name} became {new.name}")

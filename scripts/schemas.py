@@ -1,0 +1,36 @@
+"""The published JSON Schemas, made from the classes: says what is out of date, or with --write brings it up to date."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rave_trio.graph.schema import contract_schema, graph_schema
+
+FOLDER = Path(__file__).resolve().parent.parent / "src" / "rave_trio" / "schemas"
+
+MADE = {"graph": graph_schema, "contract": contract_schema}
+
+
+def text(name: str) -> str:
+    """What the file of that name should hold."""
+    return json.dumps(MADE[name](), indent=2) + "\n"
+
+
+def main() -> int:
+    stale = [name for name in MADE if not (FOLDER / f"{name}.json").exists() or published(name) != text(name)]
+    for name in stale:
+        if "--write" in sys.argv:
+            (FOLDER / f"{name}.json").write_text(text(name), encoding="utf-8")
+        else:
+            print(f"{name}.json is out of date: run scripts/schemas.py --write")
+    return 1 if stale and "--write" not in sys.argv else 0
+
+
+def published(name: str) -> str:
+    return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
