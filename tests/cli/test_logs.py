@@ -29,7 +29,7 @@ def levels_of(text: str) -> set[str]:
         (["-vvv"], {"info", "debug", "trace"}),
         (["--trace-log"], {"info", "debug", "trace"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(len(value)),
 )
 def test_flags_say_how_much_is_logged(rave, clip, tmp_path, nearest_x2, flags, levels):
     result = rave("upscale", clip(), tmp_path / "out.mkv", "-m", nearest_x2, *flags)
