@@ -20,7 +20,7 @@ upscale: $(READY)  ## make upscale IN=film.mkv OUT=film-x2.mkv ARGS="--crf 16"
 	$(BIN)/rave-trio upscale "$(IN)" "$(OUT)" $(ARGS)
 
 test: $(READY) check  ## what CI runs
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(READY)  ## style, formatting and types
 	$(BIN)/ruff check .
