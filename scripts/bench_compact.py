@@ -150,7 +150,7 @@ class Bench:
     def ours(self, net: CompactNet, height: int, width: int, make: Any) -> tuple[Timing, float]:
         """And the bytes of parameters and buffers, in millions."""
         with self.pictures(height, width, net.scale) as arrays, self.network(net, height, width, make) as network:
-            return self.timed(network, *arrays), sum(lease.memory.nbytes for lease in network._leases) / 1e6
+            return self.timed(network, *arrays), network._lease.memory.nbytes / 1e6
 
     def layers(self, net: CompactNet, height: int, width: int, make: Any) -> dict[str, float]:
         """Milliseconds of a kernel of each kind, one after the other without a graph."""

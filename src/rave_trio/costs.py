@@ -11,7 +11,7 @@ from rave_trio.devices.nvidia import Gpu
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.compact.kernels_protocol import Architecture
 from rave_trio.inference.compact.net import CompactNet
-from rave_trio.inference.compact.strips import buffer_bytes, parameter_bytes
+from rave_trio.inference.compact.strips import aligned, buffer_bytes, parameter_bytes
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, ModelLoad, arena_bytes
 from rave_trio.memory.pool import bucket_size
@@ -209,7 +209,7 @@ class CompactCosts(GpuCosts):
     def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
         size = geometry.tile_height, geometry.tile_width
         buffer = buffer_bytes(self.architecture, self.layers, *size, geometry.strip_rows)
-        return bucket_size(parameter_bytes(self.architecture, self.layers)) + 2 * bucket_size(buffer)
+        return bucket_size(parameter_bytes(self.architecture, self.layers) + 2 * aligned(buffer))
 
 
 def costs_of(host: CpuDevice, gpu: Gpu | None, precision: str, net: CompactNet | None = None) -> Costs:

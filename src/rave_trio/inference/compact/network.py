@@ -12,7 +12,7 @@ from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import Stream, use
 from rave_trio.inference.compact.kernels_protocol import KernelSet, Planes
 from rave_trio.inference.compact.net import CompactNet
-from rave_trio.inference.compact.strips import HALF_BYTES, Strip, buffer_bytes, strips
+from rave_trio.inference.compact.strips import HALF_BYTES, Strip, aligned, buffer_bytes, strips
 from rave_trio.inference.compact.weights import packed
 from rave_trio.inference.device_backend import DevicePool
 from rave_trio.memory import Lease
@@ -37,8 +37,8 @@ class Player(Protocol):
 class CompactNetwork:
     """A :class:`rave_trio.inference.device_backend.Network` of our own kernels, in fp16.
 
-    Parameters and two buffers of activations are leased from ``scratch`` and are the network's until it is closed;
-    frames follow one another through the buffers on one stream.
+    Parameters and two buffers of activations are one lease from ``scratch``, since a second could wait for ever for the
+    first.  It is the network's until it is closed; frames follow one another through the buffers on one stream.
     """
 
     dtype = np.dtype(np.float16)
@@ -66,21 +66,20 @@ class CompactNetwork:
         self._player = player
         self._height, self._width = height, width
         self._strips = strips(architecture, len(net.layers), height, strip)
-        self._leases: list[Lease[Any]] = []
         numbers = packed(net)
-        nbytes = buffer_bytes(architecture, len(net.layers), height, width, strip, kernels.itemsize)
+        buffer = aligned(buffer_bytes(architecture, len(net.layers), height, width, strip, kernels.itemsize))
+        self._lease: Lease[Any] | None = scratch.lease(numbers.data.nbytes + 2 * buffer)
         try:
-            for size in (numbers.data.nbytes, nbytes, nbytes):
-                self._leases.append(scratch.lease(size))
-            parameters, *buffers = (lease.memory for lease in self._leases)
-            with use(stream, *(lease.memory for lease in self._leases)):
-                upload(stream, numbers.data, DeviceArray(parameters, numbers.data.shape, np.uint8))
+            memory = self._lease.memory
+            with use(stream, memory):
+                upload(stream, numbers.data, DeviceArray(memory, numbers.data.shape, np.uint8))
             stream.synchronize()
         except BaseException:
             self.close()
             raise
-        self._parameters = numbers.at(parameters.pointer)
-        self._buffers = buffers[0].pointer, buffers[1].pointer
+        self._parameters = numbers.at(memory.pointer)
+        first = memory.pointer + numbers.data.nbytes
+        self._buffers = first, first + buffer
 
     def launch(
         self, stream: Stream, source: DeviceArray, target: DeviceArray, failed: Callable[[Exception], None], *held: Any
@@ -93,7 +92,7 @@ class CompactNetwork:
                 self._compute(raw, strip, begin, end)
 
         try:
-            self._player.play(stream, (begin, end), run, *held, *(lease.memory for lease in self._leases))
+            self._player.play(stream, (begin, end), run, *held, self._lease)
         except MemoryError as error:
             failed(error)
 
@@ -104,8 +103,9 @@ class CompactNetwork:
     def close(self) -> None:
         """Give back its memory.  Idempotent; nothing may be under way."""
         self._player.close()
-        while self._leases:
-            self._leases.pop().close()
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
 
     def _compute(self, raw: Any, strip: Strip, source: int, target: int) -> None:
         kernels, architecture, width = self._kernels, self._architecture, self._width

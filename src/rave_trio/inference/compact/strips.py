@@ -82,6 +82,11 @@ def buffer_bytes(
     return tallest * width * pixel
 
 
+def aligned(nbytes: int) -> int:
+    """Up to where the next piece may begin."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
 def parameter_bytes(architecture: Architecture, layers: int) -> int:
     """What a network's packed parameters take, or a little more."""
     features, outputs = architecture.features, architecture.outputs

@@ -8,8 +8,9 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from rave_trio.inference.compact.kernels_protocol import ALIGNMENT, HEAD_STEPS, PLANES, TAPS, Parameters
+from rave_trio.inference.compact.kernels_protocol import HEAD_STEPS, PLANES, TAPS, Parameters
 from rave_trio.inference.compact.net import CompactNet, Floats, Layer
+from rave_trio.inference.compact.strips import aligned
 
 
 @attrs.frozen(eq=False)
@@ -41,7 +42,7 @@ def packed(net: CompactNet) -> Packed:
         for piece in (_half(weights), _row(layer.bias, width), _row(_slopes(layer), width)):
             places.append(size)
             pieces.append(piece)
-            size += -(-piece.nbytes // ALIGNMENT) * ALIGNMENT
+            size += aligned(piece.nbytes)
         offsets.append((places[0], places[1], places[2]))
     data = np.zeros(size, np.uint8)
     for piece, offset in zip(pieces, (place for places in offsets for place in places), strict=True):
