@@ -2,7 +2,8 @@
 """Whole networks of the Compact family on a GPU, by our own kernels and by what else is installed, in one run.
 
     scripts/bench_compact.py [--sizes 1920x1080,1280x720,3840x2160] [--models animevideo-x4,animevideo-x2]
-        [--features 16,24,32,48,64,96,128] [--kernels auto,apart,mma] [--without torch,onnxruntime] [--rounds 30] [--json]
+        [--features 16,24,32,48,64,96,128] [--kernels auto,apart,mma] [--without torch,onnxruntime]
+        [--rounds 30] [--json]
 
 ``compact apart`` is ours with the resize as a kernel of its own.  ``nv12`` is the way from an NV12 surface to a
 larger one, frames one after the other as the engine launches them: conversion, network, conversion.
@@ -40,18 +41,18 @@ from rave_trio.devices.graphs import Graphs
 from rave_trio.devices.interface import use
 from rave_trio.devices.launcher import CudaLauncher
 from rave_trio.devices.pool import device_pool
-from rave_trio.frames import ChromaLocation, ColorRange, ColorSpec, SurfaceDescriptor
+from rave_trio.frames import ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
 from rave_trio.inference.catalogue import find_model
 from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.compact.kernel_sets import kernels_for
 from rave_trio.inference.compact.mma_kernels import MmaKernels
 from rave_trio.inference.compact.net import CompactNet, Layer
 from rave_trio.inference.compact.network import CompactNetwork
-from rave_trio.media._libav import describe_format
 from rave_trio.memory import Ledger
 
 WARM_UP = 1 / 3
 FRAMES = 8
+NV12 = PixelFormat("nv12", 8, chroma_shift_x=1, chroma_shift_y=1)
 DENSE = 8192
 TRUNK = 16
 
@@ -166,7 +167,7 @@ class Bench:
         """Of one of FRAMES frames that follow one another."""
         color = ColorSpec(1, 1, 1, ColorRange.LIMITED, ChromaLocation.LEFT)
         sizes = (height, width), (height * net.scale, width * net.scale)
-        surfaces = [SurfaceDescriptor(across, down, describe_format("nv12"), color) for down, across in sizes]
+        surfaces = [SurfaceDescriptor(across, down, NV12, color) for down, across in sizes]
         placed = [layout(surface) for surface in surfaces]
         noise = np.random.default_rng(0).integers(0, 255, placed[0].nbytes, np.uint8)
         with contextlib.ExitStack() as held:
