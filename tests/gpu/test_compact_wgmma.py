@@ -37,10 +37,10 @@ E4M3_SUMS = 2e-3
 """The same, of all sums together relative to their own size."""
 
 
-def rig_for(cuda, **how):
+def rig_for(cuda, others=MmaKernels, **how):
     if cuda.compute_capability != (9, 0):
         pytest.skip("the GPU has no wgmma")
-    return Rig(cuda, functools.partial(WgmmaKernels, others=MmaKernels, **how))
+    return Rig(cuda, functools.partial(WgmmaKernels, others=others, **how))
 
 
 @pytest.fixture
@@ -53,6 +53,14 @@ def rig(cuda):
 @pytest.fixture
 def fp8(cuda):
     rig = rig_for(cuda, fp8=True)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def alone(cuda):
+    """Without the other kernels, which take their time to compile."""
+    rig = rig_for(cuda, others=lambda *_: None)
     yield rig
     rig.close()
 
@@ -269,44 +277,44 @@ RESIZED_SIZES = [*SIZES, (3, 126), (2, 127), (300, 253)]
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("features", TAIL_FEATURES)
 @pytest.mark.parametrize("scale", [2, 3])
-def test_the_tail_resizes_any_size(rig, scale, features, skip):
+def test_the_tail_resizes_any_size(alone, scale, features, skip):
     arch = architecture(features, 4, skip=skip, clip=not skip, resampling=cubic(scale, 4))
     for height, width in RESIZED_SIZES:
-        Resizing(rig, arch, height, width).check()
+        Resizing(alone, arch, height, width).check()
 
 
 @pytest.mark.parametrize(("scale", "factor"), [(1, 2), (2, 3), (1, 3), (1, 4)])
-def test_the_tail_resizes_by_other_factors(rig, scale, factor):
+def test_the_tail_resizes_by_other_factors(alone, scale, factor):
     arch = architecture(64, factor, resampling=cubic(scale, factor))
     for height, width in RESIZED_SIZES:
-        Resizing(rig, arch, height, width).check()
+        Resizing(alone, arch, height, width).check()
 
 
 @pytest.mark.parametrize("scale", [2, 3])
-def test_the_tail_resizes_a_whole_frame(rig, scale):
-    Resizing(rig, architecture(64, 4, resampling=cubic(scale, 4)), 720, 1280, np.float32).check()
+def test_the_tail_resizes_a_whole_frame(alone, scale):
+    Resizing(alone, architecture(64, 4, resampling=cubic(scale, 4)), 720, 1280, np.float32).check()
 
 
 @pytest.mark.parametrize("shift", [1, 2, 3])
-def test_a_resized_picture_may_begin_anywhere(rig, shift):
-    Resizing(rig, architecture(64, 4, resampling=cubic(2, 4)), 21, 66).check(shift=shift)
+def test_a_resized_picture_may_begin_anywhere(alone, shift):
+    Resizing(alone, architecture(64, 4, resampling=cubic(2, 4)), 21, 66).check(shift=shift)
 
 
-def test_the_tail_resizes_the_nearest_samples_and_no_others(rig):
+def test_the_tail_resizes_the_nearest_samples_and_no_others(alone):
     nearest = Resampling(2, (0, 2), ((1.0,), (1.0,)))
-    Resizing(rig, architecture(64, 4, resampling=nearest), 21, 130).check()
+    Resizing(alone, architecture(64, 4, resampling=nearest), 21, 130).check()
 
 
-def test_only_the_resized_rows_asked_for_are_written(rig):
-    resizing = Resizing(rig, architecture(64, 4, resampling=cubic(2, 4)), 40, 190)
+def test_only_the_resized_rows_asked_for_are_written(alone):
+    resizing = Resizing(alone, architecture(64, 4, resampling=cubic(2, 4)), 40, 190)
     for begin, end in [(0, 1), (3, 30), (17, 40), (39, 40), (20, 21)]:
         resizing.check(Rows(begin, end))
 
 
 @pytest.mark.parametrize("scale", [2, 3])
-def test_a_resized_strip_gives_the_same_numbers_as_the_whole(rig, scale):
+def test_a_resized_strip_gives_the_same_numbers_as_the_whole(alone, scale):
     """Bit by bit, where two rows beyond its own are held, and where the picture ends."""
-    resizing = Resizing(rig, architecture(64, 4, resampling=cubic(scale, 4)), 60, 260)
+    resizing = Resizing(alone, architecture(64, 4, resampling=cubic(scale, 4)), 60, 260)
     whole = resizing.computed(Rows(0, 60))
     for begin, end in [(0, 7), (7, 8), (8, 41), (41, 60)]:
         held = Rows(max(0, begin - 2), min(60, end + 2))
@@ -315,9 +323,9 @@ def test_a_resized_strip_gives_the_same_numbers_as_the_whole(rig, scale):
         assert (own == whole[:, begin * scale : end * scale]).all()
 
 
-def test_frames_resized_one_after_the_other_are_all_alike(rig):
+def test_frames_resized_one_after_the_other_are_all_alike(alone):
     """Whatever the warpgroups' order: what a row hands on is there before it is read."""
-    resizing = Resizing(rig, architecture(64, 4, resampling=cubic(2, 4)), 300, 640, np.float32)
+    resizing = Resizing(alone, architecture(64, 4, resampling=cubic(2, 4)), 300, 640, np.float32)
     first = resizing.computed(Rows(0, 300))
     for _ in range(20):
         assert (resizing.computed(Rows(0, 300)) == first).all()
