@@ -292,7 +292,7 @@ def test_the_tail_resizes_by_other_factors(alone, scale, factor):
 
 @pytest.mark.parametrize("scale", [2, 3])
 def test_the_tail_resizes_a_whole_frame(alone, scale):
-    Resizing(alone, architecture(64, 4, resampling=cubic(scale, 4)), 720, 1280, np.float32).check()
+    Resizing(alone, architecture(64, 4, resampling=cubic(scale, 4)), 360, 640, np.float32).check()
 
 
 @pytest.mark.parametrize("shift", [1, 2, 3])
