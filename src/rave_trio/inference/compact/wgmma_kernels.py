@@ -139,12 +139,17 @@ def tail_tiling(architecture: Architecture) -> Tiling:
 
 
 def resizes_at_once(architecture: Architecture) -> bool:
-    """Whether one kernel is tail and resize: where the result is smaller, and depends on a sample beyond a pixel's."""
+    """Whether one kernel is tail and resize: where the result is smaller, and depends on a pixel's own samples and at
+    most one beyond, above or below but not both."""
     if architecture.resampling is None or architecture.features not in TAIL_FEATURES:
         return False
     first, weights = taps(architecture.resampling)
-    is_near = first >= -1 and first + weights.shape[1] <= architecture.factor + 1
-    return is_near and architecture.scale < architecture.factor
+    last = first + weights.shape[1] - 1
+    if architecture.factor < 3 or architecture.scale >= architecture.factor:
+        return False
+    if first < -1 or last > architecture.factor:
+        return False
+    return first == 0 or last < architecture.factor or not (weights[:, 0] * weights[:, -1]).any()
 
 
 def resized_tiling(architecture: Architecture) -> Tiling:
@@ -154,7 +159,7 @@ def resized_tiling(architecture: Architecture) -> Tiling:
     awaiting = int(np.count_nonzero(weights[:, architecture.factor - first :].any(axis=1)))
     handed = PLANES * (1 + awaiting) * architecture.scale * WIDTH
     staged = architecture.outputs * STAGE_PITCH
-    room = SHARED_BYTES - BESIDE_BYTES - GROUPS * (handed + staged) * FLOAT_BYTES
+    room = SHARED_BYTES - BESIDE_BYTES - GROUPS * (2 * handed + staged) * FLOAT_BYTES
     return attrs.evolve(tail_tiling(architecture), halo=1, ring_bytes=min(room, RING_BYTES))
 
 

@@ -31,7 +31,7 @@ static_assert(SLOT_BYTES % (8 * INPUT_PIXEL) == 0, "swizzles begin anew");
 static_assert(WEIGHT_SLOT >= 0, "the weights fit into the ring");
 
 // Barriers of the block by number, some of them a number for each group.
-enum { WHOLE_BLOCK, OF_GROUP, TURN_OF_GROUP = OF_GROUP + GROUPS, HANDED_OVER = TURN_OF_GROUP + GROUPS, TAKEN_OVER, ROW_OF_GROUP };
+enum { WHOLE_BLOCK, OF_GROUP, TURN_OF_GROUP = OF_GROUP + GROUPS, HANDED_OVER = TURN_OF_GROUP + GROUPS, TAKEN_OVER, HANDED_ON };
 
 // Which units a block has, as numbers down one strip and then down the next, and where they lie.
 struct Work {

@@ -6,7 +6,8 @@
 // A thread resamples its pixel's samples across, with one of the neighbours' on either side, and then down.  What lies
 // below the pixel is known one unit later, and what lies above it was known one before: with the halo's rows and
 // columns a block has all of it.  So each row hands its last row of samples, resampled across, on to the next one,
-// and the sums of those results that lack the sample below.
+// and the sums of those results that lack the sample below.  It does so before it waits for what the row before hands on:
+// no result depends on the samples on both sides, and so no row has to wait for all rows before it.
 //
 // Before this text, beside what wgmma_samples.cuh wants: SCALE, SKIP, CLIP, SHARED_BYTES that a block has, and weights:
 // of samples from SAMPLE_FIRST on SAMPLE_TAPS[SCALE][SAMPLE_SPAN], and of pixels likewise PICTURE_TAPS.
@@ -23,6 +24,17 @@ __device__ constexpr bool awaits_next(int phase) {
     return tap(phase, FACTOR) != 0;
 }
 
+__device__ constexpr bool needs_last(int phase) {
+    return tap(phase, -1) != 0;
+}
+
+__device__ constexpr bool is_one_sided() {
+    bool is = true;
+    for (int phase = 0; phase < SCALE; ++phase) is = is && !(awaits_next(phase) && needs_last(phase));
+    return is;
+}
+static_assert(is_one_sided(), "no result depends on samples on both sides");
+
 // Where the results of `phase`, which awaits the next row, are among what a row hands on of a plane.
 __device__ constexpr int place_of(int phase) {
     int rows = 1;
@@ -32,79 +44,104 @@ __device__ constexpr int place_of(int phase) {
 
 constexpr int HANDED = place_of(SCALE);  // floats of a pixel in each plane
 constexpr int HANDED_BYTES = PLANES * HANDED * WIDTH * 4;
-static_assert(
-    1024 + Ring::BYTES + GROUPS * (STAGE_BYTES + HANDED_BYTES) + Ring::BARRIER_BYTES <= SHARED_BYTES, "it fits");
+constexpr int UNDER_WAY = 2 * GROUPS;    // rows that may have handed something on that is not taken yet
+static_assert(1024 + Ring::BYTES + GROUPS * STAGE_BYTES + UNDER_WAY * HANDED_BYTES + Ring::BARRIER_BYTES <= SHARED_BYTES,
+              "it fits");
 
-// Where a thread's pixel is, and what it may write.
-struct Place {
-    int x, y;
-    bool is_first, is_last;  // of the picture's columns
-    bool is_below_top, is_above_end;
-    bool writes, completes;  // results of this row, and those of the row above that await it
-    bool is_handed;          // something, by the row above
-};
+__device__ inline void fetch_ahead(const u16* sample) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(sample));
+}
+
+// What a thread keeps of a row in each plane until the row before has handed on: results of the phases that lack what lies
+// above.
+using Kept = float[PLANES][SCALE][SCALE];
+
+// Where a pixel's first row of samples, resampled across, is kept: in place of samples that no neighbour reads.
+__device__ inline u32 place_of_first(u32 stage, int plane, int s) {
+    static_assert(FACTOR >= 3 && SCALE <= FACTOR, "there are such samples");
+    return stage + (plane * SAMPLES + s * FACTOR + 1) * STAGE_PITCH * 4;
+}
 
 struct StoreResized {
     Planes picture, target;
     const Work& work;
     Stage through;
     int height, width;
-    u32 handed;  // shared memory: HANDED_BYTES of each group
+    u32 handed;  // shared memory: HANDED_BYTES for each row under way
+    bool is_whole = are_whole<SCALE>(target);
 
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
         const int pixel = threadIdx.x % WARPGROUP, x = unit.x() + pixel, y = unit.y(work);
-        const int before = unit.before(work), group = through.group;
         const bool has_results = pixel >= HALO && pixel < WIDTH - HALO && x < width;
-        const bool is_handed = unit.number > work.first, hands_on = unit.number + 1 < work.last;
-        float skips[PLANES][SCALE];
-        resample_picture(x, y, has_results, skips);
         through.put(sums, stage);
-        if (is_handed) block_wait(ROW_OF_GROUP + 1 - group, MULTIPLYING);
-        if (has_results) {
-            const Place place = {x, y, x == 0, x + 1 == width, y > 0, y < height,
-                                 before > 0 && unit.from_here(work) > 1, before > 1, is_handed};
-            if (SCALE % 2 == 0 && are_whole<SCALE>(target))
-                resample<true>(stage + pixel * 4, place, skips);
-            else
-                resample<false>(stage + pixel * 4, place, skips);
-        }
-        if (hands_on) block_arrive(ROW_OF_GROUP + group, MULTIPLYING);
+        Kept kept;
+        const u32 samples = stage + pixel * 4;
+        const bool is_own = unit.before(work) > 0 && unit.from_here(work) > 1;
+        if (has_results) resample_row(samples, x, y, is_own, from_row(unit.number), kept);
+        if (unit.number + 1 < work.last) block_arrive(HANDED_ON + unit.number % UNDER_WAY, MULTIPLYING);
+        if (unit.number > work.first) block_wait(HANDED_ON + (unit.number - 1) % UNDER_WAY, MULTIPLYING);
+        if (has_results) complete(unit, samples, x, y, is_own, kept);
     }
 
-    // Across; all rows of a pixel's samples have the same.
-    __device__ void resample_picture(int x, int y, bool is_there, float (&out)[PLANES][SCALE]) const {
+    // Where the thread's pixel finds what the row of unit `number` hands on.
+    __device__ u32 from_row(int number) const {
+        return handed + number % UNDER_WAY * HANDED_BYTES + threadIdx.x % WARPGROUP * 4;
+    }
+
+    // The picture's pixels around (x, y); and has the cache get what this warpgroup's next row will read.
+    __device__ void read_picture(int plane, int x, int y, float (&out)[PICTURE_SPAN]) const {
+        const u16* const samples = picture.samples + plane * picture.plane;
+        const u16* const row = samples + (long long)min(max(y, 0), height - 1) * width;
+#pragma unroll
+        for (int k = 0; k < PICTURE_SPAN; ++k)
+            out[k] = SKIP ? read_sample(row + min(max(x + PICTURE_FIRST + k, 0), width - 1)) : 0;
+        if (SKIP) fetch_ahead(samples + (long long)min(max(y + GROUPS, 0), height - 1) * width + x);
+    }
+
+    __device__ void resample_row(u32 stage, int x, int y, bool is_own, u32 to, Kept& kept) const {
+        float pixels[2][PICTURE_SPAN];
+        read_picture(0, x, y, pixels[0]);
 #pragma unroll
         for (int plane = 0; plane < PLANES; ++plane) {
-            float pixels[PICTURE_SPAN];
-            const u16* const row =
-                picture.samples + plane * picture.plane + (long long)min(max(y, 0), height - 1) * width;
-#pragma unroll
-            for (int k = 0; k < PICTURE_SPAN; ++k)
-                pixels[k] = SKIP && is_there ? read_sample(row + min(max(x + PICTURE_FIRST + k, 0), width - 1)) : 0;
+            if (plane + 1 < PLANES) read_picture(plane + 1, x, y, pixels[(plane + 1) % 2]);
+            float across[FACTOR][SCALE];
+            resample_across(stage + plane * SAMPLES * STAGE_PITCH * 4, x, pixels[plane % 2], across);
+            const u32 to_plane = to + plane * HANDED * WIDTH * 4;
 #pragma unroll
             for (int s = 0; s < SCALE; ++s) {
-                out[plane][s] = 0;
+                write_shared(place_of_first(stage, plane, s), across[0][s]);
+                write_shared(to_plane + s * WIDTH * 4, across[FACTOR - 1][s]);
+            }
 #pragma unroll
-                for (int k = 0; k < PICTURE_SPAN; ++k)
-                    out[plane][s] = fmaf(PICTURE_TAPS[s][k], pixels[k], out[plane][s]);
+            for (int phase = 0; phase < SCALE; ++phase) {
+                float values[SCALE];
+#pragma unroll
+                for (int s = 0; s < SCALE; ++s) {
+                    values[s] = 0;
+#pragma unroll
+                    for (int i = 0; i < FACTOR; ++i)
+                        if (tap(phase, i) != 0) values[s] = fmaf(tap(phase, i), across[i][s], values[s]);
+                    if (awaits_next(phase)) write_shared(to_plane + (place_of(phase) + s) * WIDTH * 4, values[s]);
+                    if (needs_last(phase)) kept[plane][phase][s] = values[s];
+                }
+                if (!awaits_next(phase) && !needs_last(phase) && is_own) write(plane, x, y, phase, values);
             }
         }
     }
 
-    template <bool IS_WHOLE>
-    __device__ void resample(u32 stage, const Place& place, const float (&skips)[PLANES][SCALE]) const {
-#pragma unroll
-        for (int plane = 0; plane < PLANES; ++plane) {
-            float across[FACTOR][SCALE];
-            resample_across(stage + plane * SAMPLES * STAGE_PITCH * 4, place, skips[plane], across);
-            resample_down<IS_WHOLE>(plane, place, across);
-        }
-    }
-
+    // All rows of a pixel's samples have the same of the picture.
     __device__ void resample_across(
-        u32 samples, const Place& place, const float (&skips)[SCALE], float (&out)[FACTOR][SCALE]) const {
+        u32 samples, int x, const float (&pixels)[PICTURE_SPAN], float (&out)[FACTOR][SCALE]) const {
         constexpr int LAST = (FACTOR - 1) * STAGE_PITCH * 4;
-        const int to_left = place.is_first ? 0 : LAST - 4, to_right = place.is_last ? LAST : 4;
+        const int to_left = x == 0 ? 0 : LAST - 4, to_right = x + 1 == width ? LAST : 4;
+        float skips[SCALE];
+#pragma unroll
+        for (int s = 0; s < SCALE; ++s) {
+            skips[s] = 0;
+#pragma unroll
+            for (int k = 0; k < PICTURE_SPAN; ++k)
+                if (SKIP && PICTURE_TAPS[s][k] != 0) skips[s] = fmaf(PICTURE_TAPS[s][k], pixels[k], skips[s]);
+        }
 #pragma unroll
         for (int i = 0; i < FACTOR; ++i) {
             const u32 row = samples + i * FACTOR * STAGE_PITCH * 4;
@@ -123,51 +160,50 @@ struct StoreResized {
         }
     }
 
-    template <bool IS_WHOLE>
-    __device__ void resample_down(int plane, const Place& place, const float (&across)[FACTOR][SCALE]) const {
-        const u32 own = handed + (plane * HANDED * WIDTH + threadIdx.x % WARPGROUP) * 4;
-        const u32 from = own + (1 - through.group) * HANDED_BYTES, to = own + through.group * HANDED_BYTES;
-        float above[SCALE], below[SCALE];  // of this row, and of the one above it
+    // Beyond the picture's edges lies what is next to them.
+    __device__ void complete(const Unit& unit, u32 stage, int x, int y, bool is_own, const Kept& kept) const {
+        const bool is_handed = unit.number > work.first, completes_last = unit.before(work) > 1;
+        const u32 from = from_row(unit.number - 1);
 #pragma unroll
-        for (int s = 0; s < SCALE; ++s) {
-            const float last = place.is_handed ? read_shared(from + s * WIDTH * 4) : 0;
-            above[s] = place.is_below_top ? last : across[0][s];
-            below[s] = place.is_above_end ? across[0][s] : last;
-            write_shared(to + s * WIDTH * 4, across[FACTOR - 1][s]);
-        }
-        u16* row = target.samples + plane * target.plane
-            + ((long long)(place.y - 1) * SCALE * width + place.x) * SCALE;
-        const long long to_next = (long long)SCALE * width;
-#pragma unroll
-        for (int phase = 0; phase < SCALE; ++phase, row += to_next) {
-            if (awaits_next(phase) && place.completes) {
-                float values[SCALE];
-#pragma unroll
-                for (int s = 0; s < SCALE; ++s)
-                    values[s] = fmaf(tap(phase, FACTOR), below[s], read_shared(from + (place_of(phase) + s) * WIDTH * 4));
-                write<IS_WHOLE>(row, values);
-            }
-        }
-#pragma unroll
-        for (int phase = 0; phase < SCALE; ++phase, row += to_next) {
-            float values[SCALE];
+        for (int plane = 0; plane < PLANES; ++plane) {
+            const u32 from_plane = from + plane * HANDED * WIDTH * 4;
+            float above[SCALE], below[SCALE];  // of this row, and of the one before
 #pragma unroll
             for (int s = 0; s < SCALE; ++s) {
-                values[s] = tap(phase, -1) != 0 ? tap(phase, -1) * above[s] : 0;
-#pragma unroll
-                for (int i = 0; i < FACTOR; ++i)
-                    if (tap(phase, i) != 0) values[s] = fmaf(tap(phase, i), across[i][s], values[s]);
-                if (awaits_next(phase)) write_shared(to + (place_of(phase) + s) * WIDTH * 4, values[s]);
+                const float last = is_handed ? read_shared(from_plane + s * WIDTH * 4) : 0;
+                const float first = read_shared(place_of_first(stage, plane, s));
+                above[s] = y > 0 ? last : first;
+                below[s] = y < height ? first : last;
             }
-            if (!awaits_next(phase) && place.writes) write<IS_WHOLE>(row, values);
+#pragma unroll
+            for (int phase = 0; phase < SCALE; ++phase) {
+                float values[SCALE];
+                if (awaits_next(phase) && completes_last) {
+#pragma unroll
+                    for (int s = 0; s < SCALE; ++s)
+                        values[s] = fmaf(
+                            tap(phase, FACTOR), below[s], read_shared(from_plane + (place_of(phase) + s) * WIDTH * 4));
+                    write(plane, x, y - 1, phase, values);
+                }
+                if (needs_last(phase) && is_own) {
+#pragma unroll
+                    for (int s = 0; s < SCALE; ++s)
+                        values[s] = fmaf(tap(phase, -1), above[s], kept[plane][phase][s]);
+                    write(plane, x, y, phase, values);
+                }
+            }
         }
     }
 
-    template <bool IS_WHOLE>
-    __device__ static void write(u16* row, float (&values)[SCALE]) {
+    __device__ void write(int plane, int x, int y, int phase, float (&values)[SCALE]) const {
+        u16* const samples =
+            target.samples + plane * target.plane + (((long long)y * SCALE + phase) * width + x) * SCALE;
 #pragma unroll
         for (int s = 0; s < SCALE; ++s) values[s] = CLIP ? __saturatef(values[s]) : values[s];
-        write_samples<IS_WHOLE>(row, values);
+        if (SCALE % 2 == 0 && is_whole)
+            write_samples<true>(samples, values);
+        else
+            write_samples<false>(samples, values);
     }
 };
 
@@ -177,7 +213,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL(
     int height, int width, int first_row, int units_down, int strips) {
     const Work work(first_row, units_down, strips, blockIdx.x, gridDim.x);
     const u32 memory = aligned_memory(), stages = memory + Ring::BYTES, handed = stages + GROUPS * STAGE_BYTES;
-    const Ring rings[1] = {{memory, handed + GROUPS * HANDED_BYTES}};
+    const Ring rings[1] = {{memory, handed + UNDER_WAY * HANDED_BYTES}};
     const int group = group_of_thread();
     begin(rings, GROUPS, input, weights);
     if (group == GROUPS) {
