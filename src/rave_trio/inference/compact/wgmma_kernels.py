@@ -50,6 +50,9 @@ PRODUCT_ROWS = 64
 TAIL_FEATURES = (16, 32, 48, 64)
 """Where the tail is computed here; elsewhere by the other kernels."""
 
+MOST_RESIZED = 2
+"""Up to which scale the tail resizes: with 3 x 3 results of a pixel it takes longer than tail and resize one by one."""
+
 
 @attrs.frozen
 class Precision:
@@ -139,13 +142,13 @@ def tail_tiling(architecture: Architecture) -> Tiling:
 
 
 def resizes_at_once(architecture: Architecture) -> bool:
-    """Whether one kernel is tail and resize: where the result is smaller, and depends on a pixel's own samples and at
-    most one beyond, above or below but not both."""
+    """Whether one kernel is tail and resize: where the result is small, smaller than the samples, and depends on a
+    pixel's own samples and at most one beyond, above or below but not both."""
     if architecture.resampling is None or architecture.features not in TAIL_FEATURES:
         return False
     first, weights = taps(architecture.resampling)
     last = first + weights.shape[1] - 1
-    if architecture.factor < 3 or architecture.scale >= architecture.factor:
+    if architecture.factor < 3 or architecture.scale > min(MOST_RESIZED, architecture.factor - 1):
         return False
     if first < -1 or last > architecture.factor:
         return False
