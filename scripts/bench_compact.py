@@ -2,7 +2,11 @@
 """Whole networks of the Compact family on a GPU, by our own kernels and by what else is installed, in one run.
 
     scripts/bench_compact.py [--sizes 1920x1080,1280x720,3840x2160] [--models animevideo-x4,animevideo-x2]
-        [--features 16,24,32,48,64,96,128] [--kernels auto,mma] [--without torch,onnxruntime] [--rounds 30] [--json]
+        [--features 16,24,32,48,64,96,128] [--kernels auto,apart,mma] [--without torch,onnxruntime]
+        [--rounds 30] [--json]
+
+``compact apart`` is ours with the resize as a kernel of its own.  ``nv12`` is the way from an NV12 surface to a
+larger one, frames one after the other as the engine launches them: conversion, network, conversion.
 
 A network reads a picture in fp16 in the GPU's memory and writes the larger one there; each figure is the median over
 frames, with the least and the most, timed by events after a third of a second of the same work.  ``of dense`` is the
@@ -27,6 +31,9 @@ from typing import Any
 import attrs
 import numpy as np
 
+from rave_trio.color.cuda.conversion import Conversion
+from rave_trio.color.cuda.planes import layout
+from rave_trio.color.cuda.specialisation import reading, writing
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.copies import copy_from_host
 from rave_trio.devices.cuda import CudaDevice, CudaStream
@@ -34,15 +41,19 @@ from rave_trio.devices.graphs import Graphs
 from rave_trio.devices.interface import use
 from rave_trio.devices.launcher import CudaLauncher
 from rave_trio.devices.pool import device_pool
+from rave_trio.frames import ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
 from rave_trio.inference.catalogue import find_model
 from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.compact.kernel_sets import kernels_for
+from rave_trio.inference.compact.mma_kernels import MmaKernels
 from rave_trio.inference.compact.net import CompactNet, Layer
 from rave_trio.inference.compact.network import CompactNetwork
 from rave_trio.inference.device_tiles import stacked
 from rave_trio.memory import Ledger
 
 WARM_UP = 1 / 3
+FRAMES = 8
+NV12 = PixelFormat("nv12", 8, chroma_shift_x=1, chroma_shift_y=1)
 DENSE = 8192
 TRUNK = 16
 
@@ -69,7 +80,7 @@ class Stepping:
 
     def __init__(self, kernels: Any, stream: CudaStream) -> None:
         self._kernels, self._stream = kernels, stream
-        self.itemsize = kernels.itemsize
+        self.itemsize, self.resizes_at_once = kernels.itemsize, kernels.resizes_at_once
         self.events: list[tuple[str, Any]] = []
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -152,6 +163,35 @@ class Bench:
         """And the bytes of parameters and buffers, in millions."""
         with self.pictures(height, width, net.scale) as arrays, self.network(net, height, width, make) as network:
             return self.timed(network, *arrays), network._lease.memory.nbytes / 1e6
+
+    def nv12(self, net: CompactNet, height: int, width: int, make: Any) -> Timing:
+        """Of one of FRAMES frames that follow one another."""
+        color = ColorSpec(1, 1, 1, ColorRange.LIMITED, ChromaLocation.LEFT)
+        sizes = (height, width), (height * net.scale, width * net.scale)
+        surfaces = [SurfaceDescriptor(across, down, NV12, color) for down, across in sizes]
+        placed = [layout(surface) for surface in surfaces]
+        noise = np.random.default_rng(0).integers(0, 255, placed[0].nbytes, np.uint8)
+        with contextlib.ExitStack() as held:
+            source, target = held.enter_context(self.pictures(height, width, net.scale))
+            network = held.enter_context(self.network(net, height, width, make))
+            leases = [held.enter_context(contextlib.closing(self._pool.lease(each.nbytes))) for each in placed]
+            memories = [each.memory for each in leases]
+            read = Conversion(surfaces[0], reading(surfaces[0], np.float16), self.stream, None)
+            written = Conversion(surfaces[1], writing(surfaces[1], np.float16), self.stream, None)
+            pictures = [each.picture(memory) for each, memory in zip(placed, memories, strict=True)]
+            with use(self.stream, memories[0]):
+                copy_from_host(self.stream, noise, DeviceArray(memories[0], noise.shape, np.uint8))
+
+            def frames() -> float:
+                begin = self.stream.record(timing=True)
+                with use(self.stream, source.memory, target.memory, *memories):
+                    for _ in range(FRAMES):
+                        read.run(pictures[0], source)
+                        network.launch(self.stream, source, target, failed=_raise)
+                        written.run(pictures[1], target)
+                return self.stream.record(timing=True).seconds_since(begin) * 1000 / FRAMES
+
+            return Timing(repeated(frames, self.rounds))
 
     def layers(self, net: CompactNet, height: int, width: int, make: Any) -> dict[str, float]:
         """Milliseconds of a kernel of each kind, one after the other without a graph."""
@@ -279,7 +319,10 @@ def flops(net: CompactNet, height: int, width: int) -> int:
 
 
 def kernels_named(name: str, device: CudaDevice) -> Any:
-    return kernels_for((8, 0) if name == "mma" else device.compute_capability)
+    if name == "mma":
+        return MmaKernels
+    made = kernels_for(device.compute_capability)
+    return made if name == "auto" or made is MmaKernels else functools.partial(made, at_once=False)
 
 
 def main() -> None:
@@ -287,7 +330,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="1920x1080,1280x720,3840x2160")
     parser.add_argument("--models", default="animevideo-x4,animevideo-x2")
     parser.add_argument("--features", default="16,24,32,48,64,96,128")
-    parser.add_argument("--kernels", default="auto,mma")
+    parser.add_argument("--kernels", default="auto,apart,mma")
     parser.add_argument("--without", default="")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--json", action="store_true")
@@ -316,10 +359,11 @@ def main() -> None:
             make = kernels_named(kernels, bench.device)
             timing, megabytes = bench.ours(net, height, width, make)
             note(f"compact {kernels}", model, (width, height), timing, flop, MB=megabytes)
+            note(f"nv12 {kernels}", model, (width, height), bench.nv12(net, height, width, make), flop)
             layers = bench.layers(net, height, width, make)
             if not args.json:
                 print(" " * 16, "  ".join(f"{name} {ms:.4f} ms" for name, ms in layers.items()))
-            found[-1]["layers"] = layers
+            found[-2]["layers"] = layers
         if (width, height) != sizes[0]:
             continue
         others: dict[str, Callable[[], Timing]] = {}

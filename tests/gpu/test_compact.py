@@ -78,7 +78,7 @@ def test_any_end(kernels, compact, noise, resize, clip, skip):
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-@pytest.mark.parametrize("name", ["animevideo-x2", "animevideo-x4"])
+@pytest.mark.parametrize("name", ["animevideo-x2", "animevideo-x3", "animevideo-x4"])
 def test_strips_give_what_the_whole_picture_gives_bit_for_bit(kernels, shipped, noise, name, height, width):
     picture = noise(height, width)
     whole = enlarged(kernels(), shipped(name), picture)

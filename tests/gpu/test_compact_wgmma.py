@@ -10,14 +10,25 @@ import pytest
 pytest.importorskip("cuda.core")
 
 import e4m3
-from compact_kernels import SIZES, KernelContract, Rig, assert_close
-from compact_reference import Layer, architecture, packed, random_layer, through
+from compact_kernels import SIZES, KernelContract, Rig, assert_close, picture_of
+from compact_reference import (
+    Layer,
+    architecture,
+    cubic,
+    enlarged,
+    packed,
+    padded,
+    random_layer,
+    resampled,
+    shuffled,
+    through,
+)
 from cuda.bindings import driver
 
 from rave_trio.devices.driver import check
-from rave_trio.inference.compact.kernels_protocol import FEATURES, Parameters, Rows
+from rave_trio.inference.compact.kernels_protocol import FEATURES, Architecture, Parameters, Planes, Resampling, Rows
 from rave_trio.inference.compact.mma_kernels import MmaKernels
-from rave_trio.inference.compact.wgmma_kernels import WgmmaKernels
+from rave_trio.inference.compact.wgmma_kernels import TAIL_FEATURES, WgmmaKernels
 
 E4M3_SUM_ROUNDING = 2.0**-10
 """Relative to the sizes of what is added up: the matrix units add products of e4m3 with fewer bits than fp32 has."""
@@ -26,10 +37,10 @@ E4M3_SUMS = 2e-3
 """The same, of all sums together relative to their own size."""
 
 
-def rig_for(cuda, **how):
+def rig_for(cuda, others=MmaKernels, **how):
     if cuda.compute_capability != (9, 0):
         pytest.skip("the GPU has no wgmma")
-    return Rig(cuda, functools.partial(WgmmaKernels, others=MmaKernels, **how))
+    return Rig(cuda, functools.partial(WgmmaKernels, others=others, **how))
 
 
 @pytest.fixture
@@ -42,6 +53,14 @@ def rig(cuda):
 @pytest.fixture
 def fp8(cuda):
     rig = rig_for(cuda, fp8=True)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def alone(cuda):
+    """Without the other kernels, which take their time to compile."""
+    rig = rig_for(cuda, others=lambda *_: None)
     yield rig
     rig.close()
 
@@ -201,3 +220,109 @@ def test_the_largest_picture_is_computed_to_its_last_pixel(rig):
     assert_close(found[1:], expected[1:], size[1:])
     of_nothing = np.where(layer.bias > 0, layer.bias, layer.bias * layer.slope).astype(np.float16)
     assert (top == of_nothing).all()
+
+
+class Resizing:
+    """A tail that resizes on random activations, and what numpy makes of them."""
+
+    def __init__(self, rig, arch: Architecture, height: int, width: int, dtype=np.float64) -> None:
+        rng = np.random.default_rng()
+        factor = arch.factor
+        self.rig, self.arch = rig, arch
+        self.x = activations(height, width, arch.features)
+        self.picture = picture_of(rng, height, width)
+        layer = random_layer(rng, 3 * factor**2, arch.features, activates=False)
+        self.parameters = rig.parameters(packed(layer, arch.outputs), padded(layer.bias, arch.outputs))
+        large, size = (shuffled(each, factor) for each in through(self.x, layer, dtype))
+        if arch.skip:
+            large, size = large + enlarged(self.picture, factor), size + 1
+        self.expected = resampled(large, factor, arch.resampling)
+        if arch.clip:
+            self.expected = self.expected.clip(0, 1)
+        self.size = resampled(size, factor, sizes_of(arch.resampling))
+
+    def computed(self, rows: Rows, held: Rows | None = None, shift: int = 0) -> np.ndarray:
+        """All rows of the result that belong to ``held``, of which ``rows`` (counted in it) are written."""
+        held = held or Rows(0, self.x.shape[0])
+        x, picture = self.x[held.begin : held.end], self.picture[:, held.begin : held.end]
+        height, width = x.shape[:2]
+        (source, _), (skip, _) = self.rig.guarded(x), self.rig.guarded(picture, shift)
+        shape = (3, height * self.arch.scale, width * self.arch.scale)
+        target, memory = self.rig.poisoned(shape, shift)
+        self.rig.put(
+            self.rig.kernels(self.arch).tail_resized, source, Planes(skip, height * width),
+            Planes(target, shape[1] * shape[2]), height, width, rows, self.parameters,
+        )  # fmt: skip
+        return self.rig.download(memory, shape, shift)
+
+    def check(self, rows: Rows | None = None, shift: int = 0) -> None:
+        rows = rows or Rows(0, self.x.shape[0])
+        out = self.computed(rows, shift=shift)
+        window = slice(rows.begin * self.arch.scale, rows.end * self.arch.scale)
+        assert np.isnan(out[:, : window.start]).all()
+        assert np.isnan(out[:, window.stop :]).all()
+        assert_close(out[:, window], self.expected[:, window], self.size[:, window])
+
+
+def sizes_of(resampling: Resampling) -> Resampling:
+    """Its weights without their signs."""
+    return Resampling(
+        resampling.scale, resampling.first, tuple(tuple(map(abs, weights)) for weights in resampling.taps)
+    )
+
+
+RESIZED_SIZES = [*SIZES, (3, 126), (2, 127), (300, 253)]
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("features", TAIL_FEATURES)
+def test_the_tail_resizes_any_size(alone, features, skip):
+    arch = architecture(features, 4, skip=skip, clip=not skip, resampling=cubic(2, 4))
+    for height, width in RESIZED_SIZES:
+        Resizing(alone, arch, height, width).check()
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(2, 3), (1, 3), (1, 4)])
+def test_the_tail_resizes_by_other_factors(alone, scale, factor):
+    arch = architecture(64, factor, resampling=cubic(scale, factor))
+    for height, width in RESIZED_SIZES:
+        Resizing(alone, arch, height, width).check()
+
+
+def test_the_tail_resizes_a_whole_frame(alone):
+    Resizing(alone, architecture(64, 4, resampling=cubic(2, 4)), 360, 640, np.float32).check()
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3])
+def test_a_resized_picture_may_begin_anywhere(alone, shift):
+    Resizing(alone, architecture(64, 4, resampling=cubic(2, 4)), 21, 66).check(shift=shift)
+
+
+def test_the_tail_resizes_the_nearest_samples_and_no_others(alone):
+    nearest = Resampling(2, (0, 2), ((1.0,), (1.0,)))
+    Resizing(alone, architecture(64, 4, resampling=nearest), 21, 130).check()
+
+
+def test_only_the_resized_rows_asked_for_are_written(alone):
+    resizing = Resizing(alone, architecture(64, 4, resampling=cubic(2, 4)), 40, 190)
+    for begin, end in [(0, 1), (3, 30), (17, 40), (39, 40), (20, 21)]:
+        resizing.check(Rows(begin, end))
+
+
+def test_a_resized_strip_gives_the_same_numbers_as_the_whole(alone):
+    """Bit by bit, where two rows beyond its own are held, and where the picture ends."""
+    resizing = Resizing(alone, architecture(64, 4, resampling=cubic(2, 4)), 60, 260)
+    whole = resizing.computed(Rows(0, 60))
+    for begin, end in [(0, 7), (7, 8), (8, 41), (41, 60)]:
+        held = Rows(max(0, begin - 2), min(60, end + 2))
+        part = resizing.computed(Rows(begin - held.begin, end - held.begin), held)
+        own = part[:, (begin - held.begin) * 2 : (end - held.begin) * 2]
+        assert (own == whole[:, begin * 2 : end * 2]).all()
+
+
+def test_frames_resized_one_after_the_other_are_all_alike(alone):
+    """Whatever the warpgroups' order: what a row hands on is there before it is read."""
+    resizing = Resizing(alone, architecture(64, 4, resampling=cubic(2, 4)), 300, 640, np.float32)
+    first = resizing.computed(Rows(0, 300))
+    for _ in range(20):
+        assert (resizing.computed(Rows(0, 300)) == first).all()

@@ -244,7 +244,7 @@ class KernelContract:
         self.check_tail(rig, architecture(48, 4, skip=False), 37, 200)
 
     def test_the_tail_leaves_to_the_resize_what_is_the_resizes(self, rig):
-        self.check_tail(rig, architecture(64, 4, clip=True, resampling=cubic(2, 4)), 37, 200)
+        self.check_tail(rig, architecture(64, 4, clip=True, resampling=cubic(3, 4)), 37, 200)
 
     @pytest.mark.parametrize("shift", [1, 4])
     def test_the_tail_writes_pictures_that_begin_anywhere(self, rig, shift):

@@ -15,6 +15,7 @@ from rave_trio.inference.compact.backend import CompactBackend
 from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.compact.kernels_protocol import Architecture, Parameters, Planes, Rows
 from rave_trio.inference.compact.net import resampled, shuffled
+from rave_trio.inference.compact.strips import resampling_reach
 from rave_trio.inference.model import Geometry
 from rave_trio.inference.openvino_model import Model
 
@@ -23,6 +24,7 @@ class NumpyKernels:
     """A :class:`rave_trio.inference.compact.kernels_protocol.KernelSet` on the host.  Sums are in float64."""
 
     itemsize = 2
+    resizes_at_once = False
 
     def __init__(self, architecture: Architecture, launcher: Any, stream: Any) -> None:
         self.architecture = architecture
@@ -76,6 +78,34 @@ class NumpyKernels:
         result = resampled(large, how.resampling, how.factor)[:, rows.begin * how.scale : rows.end * how.scale]
         self._write(target, np.clip(result, 0, 1) if how.clip else result, height, width, rows, how.scale)
 
+    def tail_resized(
+        self,
+        raw,
+        source: int,
+        picture: Planes,
+        target: Planes,
+        height,
+        width,
+        rows: Rows,
+        parameters: Parameters,
+    ) -> None:
+        self.calls.append("tail_resized")
+        how = self.architecture
+        assert self.resizes_at_once
+        assert how.resampling is not None
+        reach = resampling_reach(how.resampling, how.factor)
+        around = Rows(max(0, rows.begin - reach), min(height, rows.end + reach))
+        taps = numbers(parameters.weights, (9, how.outputs, how.features), np.float16)
+        bias = numbers(parameters.bias, (how.outputs,), np.float32)
+        sums = convolution(self._activations(source, height, width), taps, bias, around)[:, :, : 3 * how.factor**2]
+        large = np.zeros((3, height * how.factor, width * how.factor))
+        window = slice(around.begin * how.factor, around.end * how.factor)
+        large[:, window] = shuffled(sums.transpose(2, 0, 1), how.factor)
+        if how.skip:
+            large[:, window] += repeated(plane_view(picture, height, width), how.factor)[:, window]
+        result = resampled(large, how.resampling, how.factor)[:, rows.begin * how.scale : rows.end * how.scale]
+        self._write(target, np.clip(result, 0, 1) if how.clip else result, height, width, rows, how.scale)
+
     def _convolve(self, source, taps, parameters, target, height, width, rows) -> None:
         features = self.architecture.features
         bias, slope = (numbers(at, (features,), np.float32) for at in (parameters.bias, parameters.slope))
@@ -93,6 +123,12 @@ class NumpyKernels:
 
     def _write(self, target: Planes, result: np.ndarray, height: int, width: int, rows: Rows, scale: int) -> None:
         plane_view(target, height * scale, width * scale)[:, rows.begin * scale : rows.end * scale] = result
+
+
+class NumpyKernelsAtOnce(NumpyKernels):
+    """With a tail that resizes."""
+
+    resizes_at_once = True
 
 
 def convolution(source: np.ndarray, taps: np.ndarray, bias: np.ndarray, rows: Rows) -> np.ndarray:

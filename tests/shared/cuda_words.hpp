@@ -6,12 +6,12 @@
 #define __device__
 #define __global__
 #define __restrict__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 struct Index {
     unsigned int x, y;
 };
-static thread_local Index blockIdx, blockDim, threadIdx;
+static thread_local Index blockIdx, blockDim, gridDim, threadIdx;
 
 struct alignas(8) uint2 {
     unsigned int x, y;

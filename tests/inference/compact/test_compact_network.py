@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import pytest
 from backend_rigs import host_view
-from compact_rigs import Direct, NumpyKernels, host_upload, numbers
+from compact_rigs import Direct, NumpyKernels, NumpyKernelsAtOnce, host_upload, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +48,8 @@ def random_net(features=5, trunk=2, factor=2, resampling: Resampling | None = No
 class World:
     """A simulated device with a picture on it."""
 
-    def __init__(self, capacity: int = 1 << 26, limit: int | None = None) -> None:
+    def __init__(self, capacity: int = 1 << 26, limit: int | None = None, kernels: type = NumpyKernels) -> None:
+        self.kernels = kernels
         self.device = SimulatedDevice(capacity, latency=1.0, seed=5)
         self.ledger = Ledger(limit)
         self.pool = device_pool(self.device, self.ledger)
@@ -58,7 +59,7 @@ class World:
     def network(self, net: CompactNet, height: int, width: int, strip: int | None = None) -> CompactNetwork:
         return CompactNetwork(
             net,
-            NumpyKernels(net.architecture, None, self.stream),
+            self.kernels(net.architecture, None, self.stream),
             height=height,
             width=width,
             strip=strip or height,
@@ -128,6 +129,19 @@ def test_layers_take_turns_with_the_two_buffers(world, noise, trunk):
     np.testing.assert_allclose(world.run(net, picture), evaluate(net, picture), rtol=0, atol=1e-2)
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_tail_that_resizes_takes_the_place_of_both(noise, skip):
+    world = World(kernels=NumpyKernelsAtOnce)
+    net, picture = random_net(8, 1, 4, HALF.over(4), skip=skip), noise(9, 7)
+    network = world.network(net, 9, 7)
+    kernels = network._kernels
+    network.close()
+    world.kernels = lambda *_: kernels
+    np.testing.assert_allclose(world.run(net, picture), evaluate(net, picture), rtol=0, atol=1e-2)
+    assert kernels.calls == ["head", "trunk", "tail_resized"]
+    world.close()
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     height=st.integers(1, 40),
@@ -135,14 +149,14 @@ def test_layers_take_turns_with_the_two_buffers(world, noise, trunk):
     trunk=st.integers(0, 4),
     how=st.sampled_from([(2, None), (4, "1/2"), (4, "3/4"), (1, "2"), (3, "1/3")]),
     mode=st.sampled_from(["cubic", "linear", "nearest"]),
+    kernels=st.sampled_from([NumpyKernels, NumpyKernelsAtOnce]),
 )
-def test_strips_give_what_the_whole_picture_gives_bit_for_bit(height, strip, trunk, how, mode):
-
+def test_strips_give_what_the_whole_picture_gives_bit_for_bit(height, strip, trunk, how, mode, kernels):
     factor, ratio = how
     resampling = None if ratio is None else Resize(Fraction(ratio), mode, "half_pixel").over(factor)
     net = random_net(4, trunk, factor, resampling)
     picture = np.random.default_rng(height).random((3, height, 5), np.float32)
-    world = World()
+    world = World(kernels=kernels)
     whole, striped = world.run(net, picture), world.run(net, picture, strip)
     assert not np.isnan(whole).any()
     np.testing.assert_array_equal(striped.view(np.uint16), whole.view(np.uint16))

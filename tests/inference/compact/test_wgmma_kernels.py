@@ -12,6 +12,7 @@ pytest.importorskip("cuda.core")
 if importlib.util.find_spec("cuda.bindings.nvrtc") is None:
     pytest.skip("there is no NVRTC", allow_module_level=True)
 
+from compact_reference import cubic
 from cuda.core import Program, ProgramOptions
 
 from rave_trio.devices.kernel_source import KernelSource
@@ -21,6 +22,8 @@ from rave_trio.inference.compact.wgmma_kernels import (
     ARCH,
     FP8,
     WgmmaKernels,
+    resized_source,
+    resizes_at_once,
     tail_source,
     trunk_source,
     trunk_tiling,
@@ -66,6 +69,36 @@ def test_the_tail_compiles_so_too(features, factor):
 
 def test_the_tail_compiles_so_too_where_a_resize_follows():
     assert complaints(tail_source(Architecture(64, 4, skip=True, clip=True, resampling=NEAREST)).code) == []
+
+
+@pytest.mark.parametrize(("features", "scale", "factor"), [(64, 2, 4), (16, 1, 4), (32, 2, 3), (48, 1, 3)])
+def test_the_tail_that_resizes_compiles_so_too(features, scale, factor):
+    resizing = Architecture(features, factor, skip=True, clip=True, resampling=cubic(scale, factor))
+    assert resizes_at_once(resizing)
+    assert complaints(resized_source(resizing).code) == []
+
+
+def test_a_resize_that_looks_far_or_has_many_results_or_follows_many_features_is_a_kernel_of_its_own():
+    far = Resampling(2, (-2, 1), ((0.25,) * 4, (0.25,) * 4))
+    for features, factor, resampling in [
+        (64, 4, far),
+        (64, 2, cubic(1, 2)),
+        (64, 3, cubic(5, 3)),
+        (64, 4, cubic(3, 4)),
+        (128, 4, cubic(2, 4)),
+        (64, 4, None),
+    ]:
+        assert not resizes_at_once(Architecture(features, factor, True, False, resampling))
+
+
+def test_strips_of_a_tail_that_resizes_overlap(launches):
+    """126 pixels of each are its own."""
+    resizing = Architecture(64, 4, True, False, cubic(2, 4))
+    made = WgmmaKernels(resizing, launches, None, lambda *_: None)
+    assert made.resizes_at_once
+    made.tail_resized(None, 256, Planes(1, 2), Planes(3, 4), 1080, 1920, Rows(7, 1080), Parameters(5, 6))
+    [(_, grid, args)] = launches.put_there
+    assert (grid, tuple(int(number) for number in args[-5:])) == (132, (1080, 1920, 7, 1073, 16))
 
 
 def test_the_compiler_tells_of_products_that_have_to_wait():

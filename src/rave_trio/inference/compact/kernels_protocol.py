@@ -136,6 +136,10 @@ class KernelSet(Protocol):
     def itemsize(self) -> int:
         """Bytes of one activation: 2 in fp16, 1 in fp8."""
 
+    @property
+    def resizes_at_once(self) -> bool:
+        """Whether :meth:`tail_resized` is there, for this architecture: in place of :meth:`tail` and :meth:`resize`."""
+
     def head(
         self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
     ) -> None:
@@ -169,6 +173,24 @@ class KernelSet(Protocol):
         """The resampling of what the tail wrote, ``factor`` times the picture's size, and of the skip, in fp32.
 
         Called only for architectures with a resampling.  ``height`` and ``width`` are the picture's.
+        """
+
+    def tail_resized(
+        self,
+        raw: Any,
+        source: int,
+        picture: Planes,
+        target: Planes,
+        height: int,
+        width: int,
+        rows: Rows,
+        parameters: Parameters,
+    ) -> None:
+        """The last convolution and the resampling at once, of the activations at ``source`` into the result.
+
+        What the tail would have left to the resize is not rounded, and written nowhere.  ``rows`` are the resize's;
+        what is read around them is as far as both reach, and ends at ``height`` only where the picture does.  Called
+        only if :attr:`resizes_at_once`.
         """
 
 

@@ -10,12 +10,12 @@ import attrs
 import numpy as np
 
 from rave_trio.devices.kernel_source import KernelSource
+from rave_trio.inference.compact.kernel_constants import flag, taps_table
 from rave_trio.inference.compact.kernels_protocol import (
     PLANES,
     Architecture,
     Parameters,
     Planes,
-    Resampling,
     Rows,
 )
 from rave_trio.inference.compact.mma_tiling import PIXELS_ACROSS, Tiling, tiling_of
@@ -55,7 +55,7 @@ def trunk_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = 
     """A convolution between activations on ``arch`` (``"sm_90"``)."""
     features = architecture.features
     tiling = tiling or tiling_of(features, features, arch)
-    constants = [*tiling.constants(), _flag("GATHERED", True)]
+    constants = [*tiling.constants(), flag("GATHERED", True)]
     files = ("instructions.cuh", "features.cuh", "mma_convolution.cuh", "mma_trunk.cu")
     return ConvolutionKernel(_source("trunk", constants, *files), tiling)
 
@@ -72,9 +72,9 @@ def tail_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = N
     constants = [
         *tiling.constants(),
         f"constexpr int FACTOR = {architecture.factor};",
-        _flag("GATHERED", False),
-        _flag("SKIP", architecture.skip and is_last),
-        _flag("CLIP", architecture.clip and is_last),
+        flag("GATHERED", False),
+        flag("SKIP", architecture.skip and is_last),
+        flag("CLIP", architecture.clip and is_last),
     ]
     files = ("instructions.cuh", "features.cuh", "pictures.cuh", "mma_convolution.cuh", "mma_tail.cu")
     return ConvolutionKernel(_source("tail", constants, *files), tiling)
@@ -98,10 +98,10 @@ def resize_source(architecture: Architecture) -> KernelSource:
         f"constexpr int FACTOR = {architecture.factor}, SCALE = {resampling.scale};",
         f"constexpr int PIXELS = {resize_pixels(architecture)}, PIXELS_DOWN = {RESIZE_DOWN};",
         f"constexpr int THREADS = {RESIZE_THREADS}, BLOCKS = {resize_blocks(architecture)};",
-        *_table("SAMPLE", resampling, 1),
-        *_table("PICTURE", resampling, architecture.factor),
-        _flag("SKIP", architecture.skip),
-        _flag("CLIP", architecture.clip),
+        *taps_table("SAMPLE", resampling),
+        *taps_table("PICTURE", resampling, architecture.factor),
+        flag("SKIP", architecture.skip),
+        flag("CLIP", architecture.clip),
     ]
     return _source("resize", constants, "pictures.cuh", "resize.cu")
 
@@ -110,6 +110,7 @@ class MmaKernels:
     """A :class:`~rave_trio.inference.compact.kernels_protocol.KernelSet`: see there for shapes, threads and streams."""
 
     itemsize = 2
+    resizes_at_once = False
 
     def __init__(
         self,
@@ -211,6 +212,10 @@ class MmaKernels:
             *_sizes(height, width, rows),
         )
 
+    def tail_resized(self, *_: Any) -> None:
+        """Not here."""
+        raise NotImplementedError("these kernels resize by themselves")
+
 
 def _plane_arguments(planes: Planes) -> tuple[int, np.int64]:
     return planes.pointer, np.int64(planes.plane)
@@ -218,33 +223,6 @@ def _plane_arguments(planes: Planes) -> tuple[int, np.int64]:
 
 def _sizes(height: int, width: int, rows: Rows) -> tuple[np.int32, ...]:
     return np.int32(height), np.int32(width), np.int32(rows.begin), np.int32(rows.end)
-
-
-def _table(name: str, resampling: Resampling, repeated: int) -> list[str]:
-    """C++ for all phases' taps as rows of one table that begin with the same sample, and which one that is.
-
-    With ``repeated`` they are of pixels that are repeated as often, each into neighbouring samples.
-    """
-    places = [
-        [((start + k) // repeated, tap) for k, tap in enumerate(taps)]
-        for start, taps in zip(resampling.first, resampling.taps, strict=True)
-    ]
-    used = [at for row in places for at, tap in row if tap]
-    first = min(used)
-    dense = np.zeros((resampling.scale, max(used) - first + 1))
-    for weights, row in zip(dense, places, strict=True):
-        for at, tap in row:
-            if tap:
-                weights[at - first] += tap
-    rows = ", ".join("{" + ", ".join(f"{float(np.float32(tap)).hex()}f" for tap in row) + "}" for row in dense)
-    return [
-        f"constexpr int {name}_FIRST = {first}, {name}_SPAN = {dense.shape[1]};",
-        f"__device__ constexpr float {name}_TAPS[{dense.shape[0]}][{dense.shape[1]}] = {{{rows}}};",
-    ]
-
-
-def _flag(name: str, value: bool) -> str:
-    return f"constexpr bool {name} = {str(value).lower()};"
 
 
 def _source(name: str, constants: list[str], *files: str) -> KernelSource:

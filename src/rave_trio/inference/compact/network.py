@@ -111,6 +111,9 @@ class CompactNetwork:
         if architecture.resampling is None:
             kernels.tail(raw, read, picture, result, held, width, *tail)
             return
+        if kernels.resizes_at_once:
+            kernels.tail_resized(raw, read, picture, result, held, width, strip.result, tail[1])
+            return
         between = _part(written, strip.height * architecture.factor, width * architecture.factor, 0)
         kernels.tail(raw, read, picture, between, held, width, *tail)
         kernels.resize(raw, between, picture, result, tail[0].end, width, strip.result)

@@ -11,8 +11,10 @@ import numpy as np
 
 from rave_trio.devices.kernel_source import KernelSource
 from rave_trio.devices.tensor_map import tensor_map
+from rave_trio.inference.compact.kernel_constants import flag, taps, taps_table
 from rave_trio.inference.compact.kernels_protocol import (
     FEATURES,
+    PLANES,
     Architecture,
     MakeKernels,
     Parameters,
@@ -24,10 +26,12 @@ ARCH = "sm_90a"
 """The only one that has these instructions."""
 
 WIDTH = 128
-"""Pixels of a strip; WIDTH in wgmma_strip.cuh, as are the two below."""
+"""Pixels of a strip; WIDTH in wgmma_strip.cuh, as are the three below."""
 
 BOX_WIDTH = 136
+GROUPS = 2
 THREADS = 384
+FLOAT_BYTES = 4
 
 SHARED_BYTES = 227 << 10
 """The most that a block can have; it always has its multiprocessor to itself."""
@@ -35,10 +39,19 @@ SHARED_BYTES = 227 << 10
 RING_BYTES = 10 * BOX_WIDTH * 128
 """Of all rings together, which leaves room for the results of every kernel here."""
 
+STAGE_PITCH = WIDTH + 8
+"""Floats; as wgmma_samples.cuh has it."""
+
+BESIDE_BYTES = 2 << 10
+"""What barriers and the alignment of all take, or more."""
+
 PRODUCT_ROWS = 64
 
 TAIL_FEATURES = (16, 32, 48, 64)
 """Where the tail is computed here; elsewhere by the other kernels."""
+
+MOST_RESIZED = 2
+"""Up to which scale the tail resizes: with 3 x 3 results of a pixel it takes longer than tail and resize one by one."""
 
 
 @attrs.frozen
@@ -61,6 +74,9 @@ class Tiling:
     shares: int
     """2 where the weights of all input channels are more than a warpgroup's registers hold."""
     precision: Precision = Precision()
+    halo: int = 0
+    """Pixels and rows that are computed and not the block's."""
+    ring_bytes: int = RING_BYTES
 
     @property
     def channels(self) -> int:
@@ -80,13 +96,14 @@ class Tiling:
     def constants(self) -> list[str]:
         """What stands before the text."""
         source = self.precision.source
-        slots = RING_BYTES // (self.rows * BOX_WIDTH * self.input_pixel * self.shares)
+        slots = self.ring_bytes // (self.rows * BOX_WIDTH * self.input_pixel * self.shares)
         return [
             f"#define INPUT_BYTES {source}",
             f"#define MULTIPLY multiply_{'fp16' if source == 2 else 'e4m3'}",
             f"constexpr int CHANNELS = {self.channels};",
             f"constexpr int OUTPUTS = {self.outputs};",
             f"constexpr int ROWS = {self.rows};",
+            f"constexpr int HALO = {self.halo};",
             f"constexpr int INPUT_PIXEL = {self.input_pixel};",
             f"constexpr int SLOTS = {slots};",
             f"constexpr int SHARED_BYTES = {SHARED_BYTES};",
@@ -109,7 +126,7 @@ class Tiling:
 
     def work(self, rows: Rows, width: int) -> tuple[int, int, int]:
         """First row, units down a strip, strips."""
-        return rows.begin, -(-(rows.end - rows.begin) // self.rows), -(-width // WIDTH)
+        return rows.begin, -(-(rows.end - rows.begin) // self.rows), -(-width // (WIDTH - 2 * self.halo))
 
 
 def trunk_tiling(features: int, precision: Precision = Precision()) -> Tiling:
@@ -122,6 +139,31 @@ def trunk_tiling(features: int, precision: Precision = Precision()) -> Tiling:
 def tail_tiling(architecture: Architecture) -> Tiling:
     """For a tail, of features in :data:`TAIL_FEATURES`."""
     return Tiling(architecture.features, architecture.outputs, 1, 1)
+
+
+def resizes_at_once(architecture: Architecture) -> bool:
+    """Whether one kernel is tail and resize: where the result is small, smaller than the samples, and depends on a
+    pixel's own samples and at most one beyond, above or below but not both."""
+    if architecture.resampling is None or architecture.features not in TAIL_FEATURES:
+        return False
+    first, weights = taps(architecture.resampling)
+    last = first + weights.shape[1] - 1
+    if architecture.factor < 3 or architecture.scale > min(MOST_RESIZED, architecture.factor - 1):
+        return False
+    if first < -1 or last > architecture.factor:
+        return False
+    return first == 0 or last < architecture.factor or not (weights[:, 0] * weights[:, -1]).any()
+
+
+def resized_tiling(architecture: Architecture) -> Tiling:
+    """For a tail that resizes: its ring is smaller by what rows hand on, HANDED_BYTES in wgmma_tail_resized.cu."""
+    assert architecture.resampling is not None
+    first, weights = taps(architecture.resampling)
+    awaiting = int(np.count_nonzero(weights[:, architecture.factor - first :].any(axis=1)))
+    handed = PLANES * (1 + awaiting) * architecture.scale * WIDTH
+    staged = architecture.outputs * STAGE_PITCH
+    room = SHARED_BYTES - BESIDE_BYTES - GROUPS * (2 * handed + staged) * FLOAT_BYTES
+    return attrs.evolve(tail_tiling(architecture), halo=1, ring_bytes=min(room, RING_BYTES))
 
 
 def trunk_source(tiling: Tiling) -> KernelSource:
@@ -142,10 +184,25 @@ def tail_source(architecture: Architecture) -> KernelSource:
     constants = [
         *tail_tiling(architecture).constants(),
         f"constexpr int FACTOR = {architecture.factor};",
-        f"constexpr bool SKIP = {str(ends_here and architecture.skip).lower()};",
-        f"constexpr bool CLIP = {str(ends_here and architecture.clip).lower()};",
+        flag("SKIP", ends_here and architecture.skip),
+        flag("CLIP", ends_here and architecture.clip),
     ]
-    return _source(f"compact_tail_{architecture.features}", constants, "by_turns.cuh", "tail.cu")
+    return _source(f"compact_tail_{architecture.features}", constants, "by_turns.cuh", "samples.cuh", "tail.cu")
+
+
+def resized_source(architecture: Architecture) -> KernelSource:
+    """The same and the resize, where :func:`resizes_at_once`."""
+    assert architecture.resampling is not None
+    constants = [
+        *resized_tiling(architecture).constants(),
+        f"constexpr int FACTOR = {architecture.factor}, SCALE = {architecture.scale};",
+        *taps_table("SAMPLE", architecture.resampling),
+        *taps_table("PICTURE", architecture.resampling, architecture.factor),
+        flag("SKIP", architecture.skip),
+        flag("CLIP", architecture.clip),
+    ]
+    name = f"compact_tail_resized_{architecture.features}"
+    return _source(name, constants, "by_turns.cuh", "samples.cuh", "tail_resized.cu")
 
 
 HALF = Precision()
@@ -160,12 +217,20 @@ class WgmmaKernels:
     itemsize = 2
 
     def __init__(
-        self, architecture: Architecture, launcher: Any, stream: Any, others: MakeKernels, *, fp8: bool = False
+        self,
+        architecture: Architecture,
+        launcher: Any,
+        stream: Any,
+        others: MakeKernels,
+        *,
+        fp8: bool = False,
+        at_once: bool = True,
     ) -> None:
         """``others`` makes the kernels for what is limited by memory, which need none of these instructions.
 
         With ``fp8`` layers of the trunk may read and write e4m3: see
-        :class:`rave_trio.inference.compact.kernels_protocol.Parameters`.
+        :class:`rave_trio.inference.compact.kernels_protocol.Parameters`.  Without ``at_once`` a resize is always a
+        kernel of its own, for measuring.
         """
         if architecture.features not in FEATURES:
             raise ValueError(f"there are no kernels for {architecture.features} features")
@@ -177,9 +242,12 @@ class WgmmaKernels:
             tiling.precision: (tiling, self._load(stream, trunk_source(tiling)), tiling.features // tiling.outputs)
             for tiling in tilings
         }
-        self._tail = None
-        if architecture.features in TAIL_FEATURES:
-            self._tail = tail_tiling(architecture), self._load(stream, tail_source(architecture)), 1
+        self.resizes_at_once = at_once and resizes_at_once(architecture)
+        self._tail = self._resized = None
+        if self.resizes_at_once:
+            self._resized = resized_tiling(architecture), self._load(stream, resized_source(architecture))
+        elif architecture.features in TAIL_FEATURES:
+            self._tail = tail_tiling(architecture), self._load(stream, tail_source(architecture))
 
     def head(
         self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
@@ -221,11 +289,11 @@ class WgmmaKernels:
         if self._tail is None:
             self._others.tail(raw, source, picture, target, height, width, rows, parameters)
             return
-        tiling, kernel, parts = self._tail
+        tiling, kernel = self._tail
         self._put(
             raw,
             kernel,
-            parts,
+            1,
             tiling.work(rows, width),
             tiling.input_map(source, height, width),
             tiling.weight_map(parameters.weights, tiling.outputs),
@@ -242,6 +310,36 @@ class WgmmaKernels:
     ) -> None:
         """See the protocol."""
         self._others.resize(raw, source, picture, target, height, width, rows)
+
+    def tail_resized(
+        self,
+        raw: Any,
+        source: int,
+        picture: Planes,
+        target: Planes,
+        height: int,
+        width: int,
+        rows: Rows,
+        parameters: Parameters,
+    ) -> None:
+        """See the protocol."""
+        assert self._resized is not None
+        tiling, kernel = self._resized
+        self._put(
+            raw,
+            kernel,
+            1,
+            tiling.work(rows, width),
+            tiling.input_map(source, height, width),
+            tiling.weight_map(parameters.weights, tiling.outputs),
+            parameters.bias,
+            picture.pointer,
+            picture.plane,
+            target.pointer,
+            target.plane,
+            np.int32(height),
+            np.int32(width),
+        )
 
     def _load(self, stream: Any, source: KernelSource) -> Any:
         return self._launcher.load(stream, source, arch=ARCH, shared_bytes=SHARED_BYTES)

@@ -2,11 +2,12 @@
 //
 // The picture is cut into strips WIDTH pixels wide, and each strip, from the first row wanted on, into units of ROWS rows
 // of outputs.  A block takes a run of units, one after the other down a strip and then down the next, as many as any
-// other block.  One thread of its third warpgroup loads boxes of ROWS rows of inputs into a ring of slots; the other two
+// other block.  With a HALO strips overlap by twice as many pixels, and each strip's part of a run has as many units more
+// at either end: what is computed there is not the block's, and its own results depend on it.  One thread of its third warpgroup loads boxes of ROWS rows of inputs into a ring of slots; the other two
 // warpgroups multiply, by turns.  Weights stay in registers for the whole run.
 //
 // Before this text: CHANNELS that a warpgroup takes in, INPUT_BYTES of each, INPUT_PIXEL bytes that they take in shared
-// memory, OUTPUTS that a block computes, ROWS of a unit, SLOTS of a ring, and MULTIPLY.
+// memory, OUTPUTS that a block computes, ROWS of a unit, HALO, SLOTS of a ring, and MULTIPLY.
 
 constexpr int WIDTH = 128;         // pixels of a strip: the columns of a product
 constexpr int BOX_WIDTH = 136;     // pixels of a box: the strip, one on either side, and on to a multiple of eight
@@ -24,18 +25,19 @@ constexpr int WEIGHT_SLOT = SLOTS - (WEIGHT_BYTES + SLOT_BYTES - 1) / SLOT_BYTES
 constexpr int IN_FLIGHT = 4;       // products that are not done yet when a warpgroup passes the turn on
 constexpr int FETCHING_REGISTERS = 24, MULTIPLYING_REGISTERS = 240;
 
+static_assert(HALO == 0 || ROWS == 1, "a halo is counted in rows and in pixels");
 static_assert(STEPS * STEP_BYTES <= INPUT_PIXEL && OUTPUTS <= OF_EACH_ROW && OUTPUTS % 16 == 0, "products are whole");
 static_assert(SLOT_BYTES % (8 * INPUT_PIXEL) == 0, "swizzles begin anew");
 static_assert(WEIGHT_SLOT >= 0, "the weights fit into the ring");
 
 // Barriers of the block by number, some of them a number for each group.
-enum { WHOLE_BLOCK, OF_GROUP, TURN_OF_GROUP = OF_GROUP + GROUPS, HANDED_OVER = TURN_OF_GROUP + GROUPS, TAKEN_OVER };
+enum { WHOLE_BLOCK, OF_GROUP, TURN_OF_GROUP = OF_GROUP + GROUPS, HANDED_OVER = TURN_OF_GROUP + GROUPS, TAKEN_OVER, HANDED_ON };
 
 // Which units a block has, as numbers down one strip and then down the next, and where they lie.
 struct Work {
-    int first, last;       // before `last`
+    int first, last;       // before `last`; those of halos are numbered along
     int first_row;         // of all strips
-    int units_down;        // of each strip
+    int units_down;        // of each strip, without its halo
 
     // The share of block `block` of `blocks`.
     __device__ Work(int first_row, int units_down, int strips, int block, int blocks)
@@ -43,6 +45,7 @@ struct Work {
         const long long units = (long long)units_down * strips;
         first = (int)(units * block / blocks);
         last = (int)(units * (block + 1) / blocks);
+        last += 2 * HALO * ((last - 1) / units_down - first / units_down + 1);
     }
 };
 
@@ -51,21 +54,30 @@ struct Unit {
     int number, strip, down, slot;
 
     __device__ explicit Unit(const Work& work)
-        : number(work.first), strip(work.first / work.units_down), down(work.first % work.units_down), slot(0) {}
+        : number(work.first), strip(work.first / work.units_down), down(work.first % work.units_down - HALO), slot(0) {}
 
     // The next strip's inputs do not overlap with those of the strip before.
     __device__ void advance(const Work& work) {
         ++number;
         ++slot;
-        if (++down == work.units_down) {
-            down = 0;
+        if (++down == work.units_down + HALO) {
+            down = -HALO;
             ++strip;
             slot += MARGIN;
         }
     }
 
+    // How many units of its strip the block takes before it, and from it on.
+    __device__ int before(const Work& work) const {
+        return min(number - work.first, down + HALO);
+    }
+
+    __device__ int from_here(const Work& work) const {
+        return min(work.last - number, work.units_down + HALO - down);
+    }
+
     __device__ int x() const {
-        return strip * WIDTH;
+        return strip * (WIDTH - 2 * HALO) - HALO;
     }
 
     __device__ int y(const Work& work) const {
@@ -169,7 +181,7 @@ __device__ inline void fetch(
     for (int i = 0; i < RINGS; ++i) rings[i].fill_with_weights(weights, i * CHANNELS, first_output);
     int slot = 0;
     for (Unit unit(work); unit.number < work.last;) {
-        const int here = min(work.last - unit.number, work.units_down - unit.down);
+        const int here = unit.from_here(work);
         for (int i = 0; i < here + MARGIN; ++i, ++slot)
 #pragma unroll
             for (int ring = 0; ring < RINGS; ++ring)

@@ -1,0 +1,123 @@
+"""The tail that resizes, from its samples on: its own text compiled for the host, against numpy.
+
+The units of every block are run one after the other, and what a product would leave in shared memory is put there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compact_reference import architecture, cubic, enlarged, resampled
+from host_kernels import COMPILER, FLAGS, WORDS
+
+from rave_trio.inference.compact.kernels_protocol import Architecture, Planes, Resampling, Rows
+from rave_trio.inference.compact.wgmma_kernels import resized_source, resized_tiling
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
+
+REPLACED = ("float read_shared(", "void write_shared(", "float read_sample(", "u32 two_halves(")
+
+RUN = """
+extern "C" void run(const float* samples, u16* picture, u16* target, long long target_plane, int height, int width,
+                    int first_row, int units_down, int strips, int blocks) {
+    const float bias[PLANES * 16] = {}, nothing[SUMS] = {};
+    for (int block = 0; block < blocks; ++block) {
+        const Work work(first_row, units_down, strips, block, blocks);
+        const u32 handed = GROUPS * STAGE_BYTES;
+        for (u32 at = 0; at < handed + UNDER_WAY * HANDED_BYTES; at += 4) write_shared(at, NAN);
+        int group = 0;
+        for (Unit unit(work); unit.number < work.last; unit.advance(work), group = 1 - group) {
+            const u32 stage = group * STAGE_BYTES;
+            for (int output = 0; output < PLANES * SAMPLES; ++output)
+                for (int pixel = 0; pixel < WIDTH; ++pixel) {
+                    const int x = unit.x() + pixel, y = unit.y(work), plane = output / SAMPLES;
+                    const int down = y * FACTOR + output % SAMPLES / FACTOR, across = x * FACTOR + output % FACTOR;
+                    const bool is_there = x >= 0 && x < width && y >= 0 && y < height;
+                    const long long row = (long long)plane * height * FACTOR + down;
+                    write_shared(stage + (output * STAGE_PITCH + pixel) * 4,
+                                 is_there ? samples[row * width * FACTOR + across] : NAN);
+                }
+            for (int thread = 0; thread < WARPGROUP; ++thread) {
+                threadIdx.x = group * WARPGROUP + thread;
+                const StoreResized finish{{picture, (long long)height * width}, {target, target_plane}, work,
+                                          {bias, group}, height, width, handed};
+                finish(nothing, unit, stage);
+            }
+        }
+    }
+}
+"""
+
+
+class Compiled:
+    """Kernels as functions of the host, each compiled once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._made = folder, {}
+
+    def __call__(self, arch: Architecture):
+        if arch not in self._made:
+            code = resized_source(arch).code.replace("asm volatile(", "ASM(").replace("asm(", "ASM(")
+            for name in REPLACED:
+                assert code.count(name) == 1
+                code = code.replace(name, name.replace(" ", " device_"))
+            words = "".join(f'#include "{path}"\n' for path in (WORDS, WORDS.with_name("wgmma_words.hpp")))
+            path = self._folder / f"tail{len(self._made)}.so"
+            command = [COMPILER, *FLAGS, "-x", "c++", "-", "-o", str(path)]
+            subprocess.run(command, input=f"{words}{code}\n{RUN}", text=True, check=True)
+            self._made[arch] = ctypes.CDLL(str(path)).run
+        return self._made[arch]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    return Compiled(tmp_path_factory.mktemp("tails"))
+
+
+def check(run, arch: Architecture, height: int, width: int, rows: Rows | None = None, blocks: int = 1) -> None:
+    rng = np.random.default_rng()
+    rows = rows or Rows(0, height)
+    samples = rng.normal(0.3, 0.4, (3, height * arch.factor, width * arch.factor)).astype(np.float32)
+    picture = rng.random((3, height, width)).astype(np.float16)
+    out = np.full((3, height * arch.scale, width * arch.scale), np.nan, np.float16)
+    target = Planes(out.ctypes.data, out[0].size)
+    work = resized_tiling(arch).work(rows, width)
+    blocks = min(blocks, work[1] * work[2])
+    pointers = [ctypes.c_void_p(each.ctypes.data) for each in (samples, picture)]
+    run(*pointers, ctypes.c_void_p(target.pointer), ctypes.c_longlong(target.plane), height, width, *work, blocks)
+    large = samples + enlarged(picture, arch.factor).astype(np.float64) if arch.skip else samples.astype(np.float64)
+    expected = resampled(large, arch.factor, arch.resampling)
+    if arch.clip:
+        expected = expected.clip(0, 1)
+    window = slice(rows.begin * arch.scale, rows.end * arch.scale)
+    assert np.isnan(out[:, : window.start]).all()
+    assert np.isnan(out[:, window.stop :]).all()
+    np.testing.assert_allclose(out[:, window], expected[:, window], rtol=2.0**-11, atol=2e-6)
+
+
+SIZES = [(1, 1), (1, 130), (5, 1), (2, 126), (3, 127), (17, 260)]
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize(("scale", "factor"), [(2, 4), (1, 4), (2, 3), (1, 3)])
+def test_the_samples_of_any_picture_are_resized_as_by_the_resize(compiled, scale, factor, skip):
+    arch = architecture(64, factor, skip=skip, clip=not skip, resampling=cubic(scale, factor))
+    for height, width in SIZES:
+        for blocks in (1, 2, 5, 132):
+            check(compiled(arch), arch, height, width, blocks=blocks)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 1), (3, 15), (11, 12), (7, 20), (19, 20)])
+def test_of_the_samples_only_the_rows_asked_for_are_resized(compiled, begin, end):
+    arch = architecture(64, 4, resampling=cubic(2, 4))
+    for blocks in (1, 3):
+        check(compiled(arch), arch, 20, 150, Rows(begin, end), blocks)
+
+
+def test_the_nearest_samples_are_taken_and_no_others(compiled):
+    nearest = Resampling(2, (0, 2), ((1.0,), (1.0,)))
+    check(compiled(architecture(64, 4, resampling=nearest)), architecture(64, 4, resampling=nearest), 9, 140, blocks=2)
