@@ -6,11 +6,12 @@ import json
 import sys
 from pathlib import Path
 
+from rave_trio.bench.schema import benchmark_schema
 from rave_trio.graph.schema import contract_schema, graph_schema
 
 FOLDER = Path(__file__).resolve().parent.parent / "src" / "rave_trio" / "schemas"
 
-MADE = {"graph": graph_schema, "contract": contract_schema}
+MADE = {"graph": graph_schema, "contract": contract_schema, "benchmark": benchmark_schema}
 
 
 def text(name: str) -> str:
