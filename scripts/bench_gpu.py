@@ -3,8 +3,8 @@
 
     scripts/bench_gpu.py [--input film.mkv] [--device cuda:0] [--backend NAME] [--rounds 3]
 
-Without an input, the sample clip is enlarged to 1080 lines, H.264, and repeated.  Frames per second are medians over the
-rounds, with the least and the most; the first round of all warms up and does not count.
+Without an input, the sample clip is enlarged to 1080 lines, H.264, and repeated.  Frames per second are medians over
+the rounds, with the least and the most; the first round of all warms up and does not count.
 """
 
 from __future__ import annotations
