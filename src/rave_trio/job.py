@@ -64,12 +64,21 @@ FIRST_NUMBER = 1
 
 @attrs.frozen
 class Progress:
-    """Where a run stands.  ``total`` is an estimate unless the container counts its frames."""
+    """Where a run stands, as ``on_progress`` is told, in the Trio thread.  A value: it stays as it is.
+
+    >>> import rave_trio
+    >>> seen = []
+    >>> report = rave_trio.upscale_sync("in.mkv", "out.mkv", on_progress=seen.append)
+    >>> seen[-1].done, seen[-1].total, seen[-1].health().phase
+    (4, 4, 'publish')
+    """
 
     phase: str
     """``upscale``, then ``publish``."""
     done: int
+    """Frames that are encoded."""
     total: int | None
+    """How many there will be; an estimate unless the container counts its frames, None where nothing says."""
     metrics: PipelineMetrics
     _health: Callable[[], HealthSnapshot | None] = attrs.field(repr=False, eq=False)
 
@@ -81,11 +90,12 @@ class Progress:
 
     @property
     def fps(self) -> float:
+        """Frames per second of wall time since the run began."""
         return self.done / self.metrics.elapsed if self.metrics.elapsed else 0.0
 
     @property
     def eta(self) -> float | None:
-        """Seconds to go, at the mean speed so far."""
+        """Seconds to go, at the mean speed so far; None before the first frame, or where no total is known."""
         if not self.total or not self.fps:
             return None
         return max(0, self.total - self.done) / self.fps
@@ -115,7 +125,10 @@ async def upscale(
     Raises a :class:`rave_trio.errors.RaveError` that says what happened and what to do;
     :class:`~rave_trio.errors.Stopped` after a requested stop; ``trio.Cancelled`` after a cancelled scope.
 
+    >>> import rave_trio
     >>> report = await rave_trio.upscale("in.mkv", "out.mkv", scale=2)
+    >>> report.plan.encoder.surface.width, report.plan.encoder.surface.height
+    (128, 96)
     """
     job = UpscaleOptions(input=input, output=output, **with_profile(options))
     stop = stop or Stop()
@@ -138,7 +151,18 @@ async def upscale(
 def upscale_sync(input: str | Path, output: str | Path, **options: Any) -> PipelineReport:
     """:func:`upscale` for programs without Trio: runs its own event loop and returns the report.
 
+    Blocking, for as long as the run takes; any thread, but not one in which Trio runs already.  ``options``
+    are those of :func:`upscale`, and so are the errors.
+
+    >>> import rave_trio
     >>> report = rave_trio.upscale_sync("in.mkv", "out.mkv", scale=2)
+    >>> report.frames, report.output.name
+    (4, 'out.mkv')
+    >>> try:
+    ...     rave_trio.upscale_sync("in.mkv", "out.mkv")
+    ... except rave_trio.RaveError as error:
+    ...     print(error.kind, "-", error.remedy)
+    output_exists - choose another name, or replace it with --overwrite
     """
 
     async def main() -> PipelineReport:
@@ -160,8 +184,15 @@ async def run_graph(
     ``profile`` fills what the graph leaves open, ``contract`` is kept or the run fails.  ``options`` are what else
     :func:`upscale` takes, such as ``overwrite``, ``device`` or ``on_progress``.
 
+    Raises what :func:`upscale` does; a contract that cannot be kept is a ContractRefused, one that was broken a
+    ContractBroken.
+
+    >>> import rave_trio
+    >>> from rave_trio import DecodeStage, EncodeStage, EnhanceStage, StageGraph
     >>> graph = StageGraph([DecodeStage(), EnhanceStage(scale=2), EncodeStage(crf=16)])
     >>> report = await rave_trio.run_graph("in.mkv", "out.mkv", graph, profile="quality")
+    >>> dict(report.plan.encoder.options)["crf"]
+    '16'
     """
     return await upscale(input, output, graph=graph, profile=profile, contract=contract, **options)
 
