@@ -59,7 +59,10 @@ async def upscale(
     Raises a :class:`rave_trio.errors.RaveError` that says what happened and what to do;
     :class:`~rave_trio.errors.Stopped` after a requested stop; ``trio.Cancelled`` after a cancelled scope.
 
+    >>> import rave_trio
     >>> report = await rave_trio.upscale("in.mkv", "out.mkv", scale=2)
+    >>> report.plan.encoder.surface.width, report.plan.encoder.surface.height
+    (128, 96)
     """
     job = UpscaleOptions(input=input, output=output, **with_profile(options))
     stop = stop or Stop()
@@ -85,7 +88,18 @@ async def upscale(
 def upscale_sync(input: str | Path, output: str | Path, **options: Any) -> PipelineReport:
     """:func:`upscale` for programs without Trio: runs its own event loop and returns the report.
 
+    Blocking, for as long as the run takes; any thread, but not one in which Trio runs already.  ``options``
+    are those of :func:`upscale`, and so are the errors.
+
+    >>> import rave_trio
     >>> report = rave_trio.upscale_sync("in.mkv", "out.mkv", scale=2)
+    >>> report.frames, report.output.name
+    (4, 'out.mkv')
+    >>> try:
+    ...     rave_trio.upscale_sync("in.mkv", "out.mkv")
+    ... except rave_trio.RaveError as error:
+    ...     print(error.kind, "-", error.remedy)
+    output_exists - choose another name, or replace it with --overwrite
     """
 
     async def main() -> PipelineReport:
@@ -107,8 +121,15 @@ async def run_graph(
     ``profile`` fills what the graph leaves open, ``contract`` is kept or the run fails.  ``options`` are what else
     :func:`upscale` takes, such as ``overwrite``, ``device`` or ``on_progress``.
 
+    Raises what :func:`upscale` does; a contract that cannot be kept is a ContractRefused, one that was broken a
+    ContractBroken.
+
+    >>> import rave_trio
+    >>> from rave_trio import DecodeStage, EncodeStage, EnhanceStage, StageGraph
     >>> graph = StageGraph([DecodeStage(), EnhanceStage(scale=2), EncodeStage(crf=16)])
     >>> report = await rave_trio.run_graph("in.mkv", "out.mkv", graph, profile="quality")
+    >>> dict(report.plan.encoder.options)["crf"]
+    '16'
     """
     return await upscale(input, output, graph=graph, profile=profile, contract=contract, **options)
 

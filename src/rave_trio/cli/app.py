@@ -16,7 +16,20 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Token
 from cyclopts.config import Dict, Env, Toml
 
 from rave_trio import __version__, errors
-from rave_trio.cli import audit, compare, devices, fingerprint, graph, image, models, plan, probe, selftest, upscale
+from rave_trio.cli import (
+    audit,
+    compare,
+    completion,
+    devices,
+    fingerprint,
+    graph,
+    image,
+    models,
+    plan,
+    probe,
+    selftest,
+    upscale,
+)
 from rave_trio.cli.flags import Output
 from rave_trio.cli.logs import stop_logging
 from rave_trio.cli.render import put, say
@@ -72,6 +85,7 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
     app.command(fingerprint.fingerprint)
     app.command(selftest.selftest)
     app.command(audit.audit)
+    app.command(completion.completion(app))
     return app
 
 
