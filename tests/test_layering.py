@@ -17,6 +17,7 @@ FLOORS = {
     "options": 0,
     "caches": 0,
     "values": 0,
+    "files": 0,
     "graph": 0,
     "intent": 0,
     "profiles": 0,

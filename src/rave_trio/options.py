@@ -114,8 +114,7 @@ def _as_path(value: str | Path) -> Path:
 
 
 def _port(job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
-    _not_negative(job, field, value)
-    if value is not None and value > 65535:
+    if value is not None and not 0 <= value <= 65535:
         raise UsageError(f"there is no port {value}", remedy="give one up to 65535; 0 takes any that is free")
 
 
