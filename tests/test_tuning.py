@@ -195,8 +195,8 @@ class TestAuto:
         document = json.loads(json.dumps(made.as_dict(), default=str))
         assert (document["batch"], document["streams"]) == (4, 2)
         assert document["tuning"]["speeds"][0] == {"batch": 1, "streams": 1, "per_second": 100.0}
-        schema = json.loads(SCHEMA.read_text())["$defs"]["plan"]["properties"]["tuning"]
-        jsonschema.validate(document["tuning"], schema)
+        defined = json.loads(SCHEMA.read_text())["$defs"]
+        jsonschema.validate(document["tuning"], {**defined["plan"]["properties"]["tuning"], "$defs": defined})
         assert "4 x 2: 400" in made.tuning.text()
 
     def test_costs_a_plan_for_the_cpu_nothing(self, bunny, tmp_path):

@@ -23,7 +23,11 @@ class RunContract:
     What the plan can see that cannot be kept is refused before the first frame, as ContractRefused; what is not kept
     fails the run as ContractBroken, and nothing is published.  Both name the clause.
 
-    >>> RunContract(requested_device="cuda", determinism_hash_frames=8, max_frame_p95_ms=250)
+    A frozen value, for any thread.  Raises UsageError for a clause that makes no sense.
+
+    >>> from rave_trio import RunContract
+    >>> RunContract(requested_device="cuda", determinism_hash_frames=8, max_frame_p95_ms=250).hashed_frames
+    8
     """
 
     contract_schema_version: int = CONTRACT_SCHEMA_VERSION
@@ -81,7 +85,11 @@ def read_contract(path: str | Path) -> RunContract:
 def contract_from(document: Mapping[str, Any]) -> RunContract:
     """The contract of plain values.  Raises GraphError with the clause."""
     clauses = {name: value for name, value in document.items() if name not in ("contract_schema_version", "$schema")}
-    version = document.get("contract_schema_version")
+    if "contract_schema_version" not in document:
+        raise GraphError(
+            "contract_schema_version is missing", remedy=f"write contract_schema_version {CONTRACT_SCHEMA_VERSION}"
+        )
+    version = document["contract_schema_version"]
     if version != CONTRACT_SCHEMA_VERSION or isinstance(version, bool):
         raise GraphError(
             f"contract_schema_version is {version!r}, and this rave-trio knows {CONTRACT_SCHEMA_VERSION}",

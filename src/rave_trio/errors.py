@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 class RaveError(Exception):
     """Base of all.  ``str(error)`` is one line saying what happened and where; ``remedy`` says what to do.
 
+    ``code``, ``kind`` and ``exit_code`` belong to the class and are stable; the reference lists them all.
     ``stage`` and ``frame`` (index in presentation order, from 0) are set when the error happened while frames flowed.
     """
 
@@ -289,7 +290,7 @@ class WatchError(RaveError):
 
 class MetricsPortUnavailable(WatchError):
     code, exit_code, kind = 900, 60, "metrics_port_unavailable"
-    default_remedy = "choose another --metrics-port; 0 takes any that is free"
+    default_remedy = "choose another --metrics-port (0 takes any that is free) or --metrics-host"
 
 
 class ContractError(RaveError):

@@ -114,14 +114,17 @@ def _as_path(value: str | Path) -> Path:
 
 
 def _port(job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
-    _not_negative(job, field, value)
-    if value is not None and value > 65535:
+    if value is not None and not 0 <= value <= 65535:
         raise UsageError(f"there is no port {value}", remedy="give one up to 65535; 0 takes any that is free")
 
 
 @attrs.frozen
 class UpscaleOptions:
-    """One job.
+    """One job.  Raises UsageError for a value that cannot be, whatever the files are; nothing is looked at here.
+
+    >>> from rave_trio import UpscaleOptions
+    >>> UpscaleOptions("in.mkv", "out.mkv", size="1920x", vram_limit="2GiB").vram_limit
+    2147483648
 
     ``scale`` None means the model's own, or 2; ``model`` is a catalogue name or the path of an ONNX file; ``codec``,
     ``crf`` and ``preset`` None mean the container's or the encoder's default; ``tile`` is the largest tile side in

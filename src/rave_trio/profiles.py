@@ -24,10 +24,16 @@ def _frozen(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @attrs.frozen
 class ProfilePreset:
-    """One profile.  ``options`` are by the names of flags, ``clauses`` by those of a contract's."""
+    """One profile.  ``options`` are by the names of flags, ``clauses`` by those of a contract's.  A frozen value.
+
+    >>> from rave_trio.profiles import profile_named
+    >>> dict(profile_named("quality").options)
+    {'effort': 'high', 'precision': 'fp32', 'dither': True}
+    """
 
     name: str
     says: str
+    """What it is for, in a line."""
     options: Mapping[str, Any] = attrs.field(factory=dict, converter=_frozen)
     clauses: Mapping[str, Any] = attrs.field(factory=dict, converter=_frozen)
 
@@ -63,11 +69,11 @@ PROFILES = {
 }
 
 
-def profile_named(name: str | None) -> ProfilePreset:
+def profile_named(name: object) -> ProfilePreset:
     """That profile, or the one that does nothing.  Raises UsageError for a name that there is not."""
     if name is None:
         return DEFAULT
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         raise UsageError(f"there is no profile {name!r}", remedy=f"use --profile {'|'.join(PROFILES)}")
     return PROFILES[name]
 

@@ -20,6 +20,7 @@ from rave_trio.cli import (
     audit,
     benchmark,
     compare,
+    completion,
     devices,
     fingerprint,
     graph,
@@ -42,9 +43,9 @@ TABLE = "upscale"
 """The one table of a configuration file."""
 
 EPILOGUE = """\
-**Configuration** comes from the flag, else its variable (`RAVE_TRIO_CRF` for `--crf`), else the table `[upscale]` of a
-TOML file (`--config`, else `./rave-trio.toml`, else `~/.config/rave-trio/config.toml`), else the `--profile`, else
-the default.
+**Configuration** comes from the flag, else its variable (`RAVE_TRIO_CRF` for `--crf`), else, for upscale, plan and
+graph show, the table `[upscale]` of a TOML file (`--config`, else `./rave-trio.toml`, else
+`~/.config/rave-trio/config.toml`) and then the `--profile`, else the default.
 
 **Exit status**: 0 done; 1 compare found differences, selftest a failure, or audit a promise that does not hold; 2
 usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59 a fault of rave-trio; 60-69 watching
@@ -86,6 +87,7 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
     app.command(fingerprint.fingerprint)
     app.command(selftest.selftest)
     app.command(audit.audit)
+    app.command(completion.completion(app))
     return app
 
 
@@ -172,6 +174,13 @@ def _well_formed(path: Path) -> Path:
     if strange := sorted(tables.keys() - {TABLE}):
         raise errors.UsageError(
             f"{path} has {', '.join(strange)} at its top level", remedy=f"put options into the table [{TABLE}]"
+        )
+    table = tables.get(TABLE, {})
+    if not isinstance(table, dict):
+        raise errors.UsageError(f"{path}: {TABLE} is no table", remedy=f"write [{TABLE}] above the options")
+    if nested := sorted(name for name, value in table.items() if isinstance(value, dict)):
+        raise errors.UsageError(
+            f"{path}: {nested[0]} is a table", remedy=f"give {nested[0]} the value that its flag takes"
         )
     return path
 

@@ -141,6 +141,7 @@ class JobFlags:
 
     contract: Path | None = None
     """Keep what this contract (JSON or TOML) asks of the run, or refuse or fail; see docs/graph.md."""
+
     trace: Path | None = None
     """Write a trace of the run to this file, for Perfetto or chrome://tracing."""
 
@@ -148,7 +149,8 @@ class JobFlags:
     """Write a report of the run to this file: a page (.html) or JSON (.json)."""
 
     metrics_port: int | None = None
-    """Serve metrics for Prometheus at this port while the run lasts, and its health at /healthz; 0 takes a free one."""
+    """Serve metrics for Prometheus at this port while the run lasts, and its health at /healthz; 0 takes a free one,
+    which -v tells."""
 
     metrics_host: str = "127.0.0.1"
     """The address to serve metrics at; 0.0.0.0 lets other machines read them."""
