@@ -254,8 +254,8 @@ def _stall_timeout(work: Work, flops: int) -> float:
 
 
 def _limit(nbytes: int) -> str:
-    """In whole MiB or KiB, rounded down, so that it is below what does not fit."""
-    return f"{nbytes // 2**20}MiB" if nbytes >= 2**20 else f"{nbytes // 2**10}KiB"
+    """In whole MiB, rounded down, so that it is below what does not fit."""
+    return f"{nbytes // 2**20}MiB" if nbytes >= 2**20 else f"{nbytes} bytes"
 
 
 def _mebibytes(nbytes: int) -> str:
