@@ -18,6 +18,7 @@ from cyclopts.config import Dict, Env, Toml
 from rave_trio import __version__, errors
 from rave_trio.cli import (
     audit,
+    benchmark,
     compare,
     completion,
     devices,
@@ -77,6 +78,7 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
     app.command(upscale.upscale, config=upscale_sources)
     app.command(plan.plan, config=plan_sources)
     app.command(graph.app(plan_sources))
+    app.command(benchmark.app(plan_sources))
     app.command(image.image)
     app.command(probe.probe)
     app.command(compare.compare)

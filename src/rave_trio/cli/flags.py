@@ -97,6 +97,9 @@ class JobFlags:
     streams: str = "auto"
     """Batches that a GPU, or frames that the CPU works on at once; auto goes by the cores, on a GPU by measuring."""
 
+    batch_deadline_ms: float = 0.0
+    """Let the first frame of a batch wait this many milliseconds for others to fill it; 0 starts with what is there."""
+
     vram_limit: str | None = None
     """Use at most this much memory for frames and network, as 2GiB or 800MB; by default half of what is there."""
 
