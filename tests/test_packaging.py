@@ -43,7 +43,8 @@ def test_the_kernels_travel_in_the_wheel(wheel):
 
 
 def test_the_reports_schema_and_style_travel_in_the_wheel(wheel):
-    assert {"rave_trio/schemas/report.json", "rave_trio/observe/page.css"} <= set(zipfile.ZipFile(wheel).namelist())
+    wanted = {f"rave_trio/{name}" for name in ("schemas/report.json", "schemas/benchmark.json", "observe/page.css")}
+    assert wanted <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_an_installed_copy_finds_its_models(wheel, tmp_path):
