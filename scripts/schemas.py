@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from rave_trio.graph.schema import contract_schema, graph_schema
+from rave_trio.validation.fixture import fixture_schema
 
 FOLDER = Path(__file__).resolve().parent.parent / "src" / "rave_trio" / "schemas"
 
-MADE = {"graph": graph_schema, "contract": contract_schema}
+MADE = {"graph": graph_schema, "contract": contract_schema, "fixture": fixture_schema}
 
 
 def text(name: str) -> str:

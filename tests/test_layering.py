@@ -49,6 +49,7 @@ FLOORS = {
     "inference_pipeline": 3,
     "testing": 3,
     "audit": 3,
+    "validation": 3,
     "cli": 4,
     "__main__": 5,
 }

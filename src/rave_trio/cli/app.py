@@ -16,7 +16,20 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Token
 from cyclopts.config import Dict, Env, Toml
 
 from rave_trio import __version__, errors
-from rave_trio.cli import audit, compare, devices, fingerprint, graph, image, models, plan, probe, selftest, upscale
+from rave_trio.cli import (
+    audit,
+    compare,
+    devices,
+    fingerprint,
+    graph,
+    image,
+    models,
+    plan,
+    probe,
+    selftest,
+    upscale,
+    validate,
+)
 from rave_trio.cli.flags import Output
 from rave_trio.cli.logs import stop_logging
 from rave_trio.cli.render import put, say
@@ -33,9 +46,10 @@ EPILOGUE = """\
 TOML file (`--config`, else `./rave-trio.toml`, else `~/.config/rave-trio/config.toml`), else the `--profile`, else
 the default.
 
-**Exit status**: 0 done; 1 compare found differences, selftest a failure, or audit a promise that does not hold; 2
-usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59 a fault of rave-trio; 60-69 watching
-the run; 70-79 its contract; 130 stopped by a signal, what was finished is kept as `OUT.partial.mkv`.
+**Exit status**: 0 done; 1 compare found differences, selftest a failure, or audit a promise that does not hold, or a
+fixture of validate does not hold; 2 usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59
+a fault of rave-trio; 60-69 watching the run; 70-79 its contract; 130 stopped by a signal, what was finished is kept as
+`OUT.partial.mkv`.
 """
 
 
@@ -72,6 +86,7 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
     app.command(fingerprint.fingerprint)
     app.command(selftest.selftest)
     app.command(audit.audit)
+    app.command(validate.validate)
     return app
 
 
