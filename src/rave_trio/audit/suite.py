@@ -33,18 +33,31 @@ HASHED = 8
 
 
 @attrs.frozen
+class Clip:
+    """One to upscale, in H.264: in 4:2:0 GPUs decode it too."""
+
+    frames: int
+    width: int
+    height: int
+    pixel_format: str = "yuv420p"
+
+    def write(self, path: Path) -> None:
+        write_clip(path, self.frames, self.width, self.height, "libx264", self.pixel_format)
+
+
+@attrs.frozen
 class Extent:
-    """How much is run.  Clips are frames, width and height."""
+    """How much is run."""
 
     runs: int
     """How often the short clip is upscaled."""
     stressed: int
     """Frames of the stress test."""
-    steady: tuple[int, int, int] = (96, 128, 96)
+    steady: Clip = Clip(96, 160, 96)
     """A run that is long enough for a steady state in which the pool's requests can be counted."""
-    short: tuple[int, int, int] = (16, 128, 96)
-    large: tuple[int, int, int] = (32, 384, 256)
-    """Planes that are larger than anything else that is allocated while frames flow."""
+    short: Clip = Clip(16, 160, 96)
+    large: Clip = Clip(28, 384, 352, "yuv444p")
+    """Each of its planes is larger than anything else that is allocated while frames flow."""
 
 
 WHOLE = Extent(runs=12, stressed=300)
@@ -96,11 +109,12 @@ class _Jobs:
         self._source = source
         self._device = device
 
-    async def run(self, clip: tuple[int, int, int], **options: Any) -> PipelineReport:
-        frames, width, height = clip
-        source = self._source or self._folder / f"{width}x{height}-{frames}.mkv"
-        if not source.exists() and self._source is None:
-            write_clip(source, frames, width, height)
+    async def run(self, clip: Clip, **options: Any) -> PipelineReport:
+        source = self._source
+        if source is None:
+            source = self._folder / f"{clip.width}x{clip.height}-{clip.frames}.mkv"
+            if not source.exists():
+                clip.write(source)
         how = {"device": self._device, "overwrite": True, "drop_unsupported": True, **options}
         return await upscale(source, self._folder / "out.mkv", **how)
 

@@ -23,7 +23,7 @@ def validate(
     /,
     *,
     update: Annotated[bool, Parameter(negative="")] = False,
-    strict: Annotated[bool, Parameter(negative="")] = False,
+    fail_on_warn: Annotated[bool, Parameter(negative="")] = False,
     device: Annotated[str | None, Parameter(name=("--device", "-d"))] = None,
     common: Common = DEFAULT_COMMON,
 ) -> Output:
@@ -39,19 +39,16 @@ def validate(
         The files.
     update
         Write this machine's hashes into the files; those of other machines stay.
-    strict
+    fail_on_warn
         Let hashes that are not there or cannot be compared fail.
     device
         Where to run, whatever the fixtures say: auto, cpu, cuda or cuda:1.
     """
     import trio
 
-    from rave_trio.errors import UsageError
     from rave_trio.validation import read_fixture
     from rave_trio.validation import validate as run
 
-    if not fixtures:
-        raise UsageError("there is no fixture to validate", remedy="name a file; docs/validate.md has an example")
     common.start_logging()
     for path in fixtures:  # nothing is run if one makes no sense
         read_fixture(path)
@@ -60,7 +57,7 @@ def validate(
         return [await run(path, device=device, update=update) for path in fixtures]
 
     results = trio.run(run_all)
-    passed = [each.passed(strict=strict) for each in results]
+    passed = [each.passed(fail_on_warn=fail_on_warn) for each in results]
     data = {
         "passed": all(passed),
         "fixtures": [{**each.as_dict(), "passed": good} for each, good in zip(results, passed, strict=True)],

@@ -50,10 +50,10 @@ def _findings(fixture: Fixture, outcome: Outcome) -> Iterator[AuditFinding]:
     if fixture.frames is not None:
         same = outcome.frames == fixture.frames
         told = f"{outcome.frames} frames" if same else f"{outcome.frames} frames, and {fixture.frames} are expected"
-        figures = {"expected": fixture.frames, "found": outcome.frames}
+        figures: dict[str, float] = {"expected": fixture.frames, "found": outcome.frames}
         yield AuditFinding(Level.PASS if same else Level.FAIL, "frames", told, figures=figures)
     yield _judge_hashes(fixture, outcome.hashes)
-    limits = [
+    limits: list[tuple[str, float | None, float, str]] = [
         ("seconds", fixture.max_seconds, outcome.seconds, "s"),
         ("memory", fixture.memory_limit, outcome.memory, "B"),
         *((name, getattr(fixture, f"max_{name}"), outcome.latencies[name], "ms") for name in LATENCIES),

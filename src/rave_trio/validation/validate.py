@@ -29,9 +29,9 @@ class Validation:
     written: bool = False
     """Whether the file was given this machine's hashes."""
 
-    def passed(self, *, strict: bool = False) -> bool:
-        """Whether nothing failed; ``strict`` takes what could not be compared for a failure."""
-        return self.findings.level < (Level.WARN if strict else Level.FAIL)
+    def passed(self, *, fail_on_warn: bool = False) -> bool:
+        """Whether nothing failed; hashes that could not be compared are a warning."""
+        return self.findings.level < (Level.WARN if fail_on_warn else Level.FAIL)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
