@@ -8,7 +8,7 @@ IN ?= tests/media/bunny.mkv
 OUT ?= demo/$(basename $(notdir $(IN)))-x2.mkv
 ARGS ?=
 
-.PHONY: demo upscale test check format bench soak models clean
+.PHONY: demo upscale test check format schemas reference bench soak models clean
 
 demo: $(READY)  ## upscale the sample clip and show where the result is
 	@mkdir -p demo
@@ -30,6 +30,12 @@ check: $(READY)  ## style, formatting and types
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+schemas: $(READY)  ## write the published JSON Schemas from the classes
+	$(BIN)/python scripts/schemas.py --write
+
+reference: schemas  ## write docs/reference from docstrings, the commands' help and the schemas
+	$(BIN)/python scripts/reference.py --write
 
 bench: $(READY)  ## speed and memory against the backend alone
 	$(BIN)/python scripts/bench.py $(ARGS)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
+
+from command_schemas import SUCCESS, command_schema, failure_schema, file_of, report_schema
 
 from rave_trio.graph.schema import contract_schema, graph_schema
 from rave_trio.validation.fixture import fixture_schema
 
 FOLDER = Path(__file__).resolve().parent.parent / "src" / "rave_trio" / "schemas"
 
-MADE = {"graph": graph_schema, "contract": contract_schema, "fixture": fixture_schema}
+MADE = {
+    "graph": graph_schema,
+    "contract": contract_schema,
+    "fixture": fixture_schema,
+    "report": report_schema,
+    "failure": failure_schema,
+    **{file_of(command): partial(command_schema, command) for command in SUCCESS},
+}
 
 
 def text(name: str) -> str:

@@ -23,7 +23,11 @@ class RunContract:
     What the plan can see that cannot be kept is refused before the first frame, as ContractRefused; what is not kept
     fails the run as ContractBroken, and nothing is published.  Both name the clause.
 
-    >>> RunContract(requested_device="cuda", determinism_hash_frames=8, max_frame_p95_ms=250)
+    A frozen value, for any thread.  Raises UsageError for a clause that makes no sense.
+
+    >>> from rave_trio import RunContract
+    >>> RunContract(requested_device="cuda", determinism_hash_frames=8, max_frame_p95_ms=250).hashed_frames
+    8
     """
 
     contract_schema_version: int = CONTRACT_SCHEMA_VERSION

@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 class RaveError(Exception):
     """Base of all.  ``str(error)`` is one line saying what happened and where; ``remedy`` says what to do.
 
+    ``code``, ``kind`` and ``exit_code`` belong to the class and are stable; the reference lists them all.
     ``stage`` and ``frame`` (index in presentation order, from 0) are set when the error happened while frames flowed.
     """
 

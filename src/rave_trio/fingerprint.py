@@ -41,6 +41,11 @@ class EngineFingerprint:
     """For reproducing a run and for reports of faults.  It holds no path and no name of a user, host or file.
 
     Two runs with the same fingerprint did the same to like inputs.  None stands for what is not there or not known.
+    A frozen value, for any thread; memory in bytes.
+
+    >>> from rave_trio.fingerprint import fingerprint
+    >>> sorted(fingerprint().as_dict())[:4]
+    ['cpu', 'cuda', 'driver', 'ffmpeg']
     """
 
     rave_trio: str

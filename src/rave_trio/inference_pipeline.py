@@ -48,6 +48,7 @@ class Setting:
     choice: Choice
     precision: str
     contract: RunContract = attrs.field(factory=RunContract)
+    audited: bool = False
 
     @property
     def backend(self) -> str:
@@ -69,8 +70,13 @@ class InferencePipeline:
 
     Blocking; one caller at a time, from any thread.  Closing it gives everything back; so does leaving a ``with``.
 
+    >>> import numpy as np
+    >>> from rave_trio import InferencePipeline
+    >>> picture = np.zeros((48, 64, 3), np.uint8)
     >>> with InferencePipeline(scale=2) as pipeline:
-    ...     larger = pipeline.process(picture)  # H x W x 3 uint8 -> 2H x 2W x 3 uint8
+    ...     larger = pipeline.process(picture)
+    >>> larger.shape, larger.dtype
+    ((96, 128, 3), dtype('uint8'))
     """
 
     def __init__(self, **options: Any) -> None:

@@ -108,7 +108,11 @@ def _port(job: object, field: attrs.Attribute[int | None], value: int | None) ->
 
 @attrs.frozen
 class UpscaleOptions:
-    """One job.
+    """One job.  Raises UsageError for a value that cannot be, whatever the files are; nothing is looked at here.
+
+    >>> from rave_trio import UpscaleOptions
+    >>> UpscaleOptions("in.mkv", "out.mkv", size="1920x", vram_limit="2GiB").vram_limit
+    2147483648
 
     ``scale`` None means the model's own, or 2; ``model`` is a catalogue name or the path of an ONNX file; ``codec``,
     ``crf`` and ``preset`` None mean the container's or the encoder's default; ``tile`` is the largest tile side in

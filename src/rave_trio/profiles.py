@@ -24,10 +24,16 @@ def _frozen(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @attrs.frozen
 class ProfilePreset:
-    """One profile.  ``options`` are by the names of flags, ``clauses`` by those of a contract's."""
+    """One profile.  ``options`` are by the names of flags, ``clauses`` by those of a contract's.  A frozen value.
+
+    >>> from rave_trio.profiles import profile_named
+    >>> dict(profile_named("quality").options)
+    {'effort': 'high', 'precision': 'fp32', 'dither': True}
+    """
 
     name: str
     says: str
+    """What it is for, in a line."""
     options: Mapping[str, Any] = attrs.field(factory=dict, converter=_frozen)
     clauses: Mapping[str, Any] = attrs.field(factory=dict, converter=_frozen)
 

@@ -26,16 +26,28 @@ SCHEMA = Path(__file__).parent / "schemas" / "report.json"
 
 @attrs.frozen
 class PipelineReport:
-    """The account of one run that published its result."""
+    """The account of one run that published its result.  A frozen value, for any thread.
+
+    >>> import rave_trio
+    >>> report = rave_trio.upscale_sync("in.mkv", "out.mkv")
+    >>> report.frames, report.metrics.frames_decoded, report.as_dict()["schema_version"]
+    (4, 4, 1)
+    """
 
     plan: EnginePlan
+    """What was decided before the run."""
     output: Path
+    """The published file, or the pattern of numbered pictures."""
     frames: int
+    """Frames that were decoded, upscaled, encoded and published."""
     seconds: float
     """Wall time from the first frame asked for to the last one encoded."""
     metrics: PipelineMetrics
+    """Frames and seconds of each stage, and the depths of the channels."""
     ledger: LedgerStats
+    """Memory of frames and network, in bytes, on the device that computes: after the run, and at most."""
     pool: PoolStats
+    """How requests for memory were met."""
     page_locked: LedgerStats
     """The host's memory that a GPU copied to, beside ``ledger``, which on a GPU is the account of its own memory."""
     findings: Findings

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rave_trio
-from rave_trio import job
+from rave_trio import running
 from rave_trio.audit.allocations import NEARLY, SMALL_CHANGE, AllocationLooks, judge_allocations
 from rave_trio.audit.findings import Level
 from rave_trio.color.to_surface import TensorToSurface
@@ -21,7 +21,7 @@ PLANE = WIDTH * HEIGHT
 @pytest.fixture
 def looking(clip, nearest_x2, tmp_path, monkeypatch):
     """A run that is looked at often, and what was seen of it."""
-    monkeypatch.setattr(job, "INTERVAL", 0.05)
+    monkeypatch.setattr(running, "INTERVAL", 0.05)
     how = {"width": WIDTH, "height": HEIGHT, "pixel_format": "yuv444p", "options": {"preset": "ultrafast"}}
     source = clip("in.mkv", frames=90, **how)
 

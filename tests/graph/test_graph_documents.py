@@ -161,7 +161,7 @@ def schemas():
     return module
 
 
-@pytest.mark.parametrize("name", ["graph", "contract", "fixture"])
+@pytest.mark.parametrize("name", schemas().MADE)
 def test_the_published_schema_is_what_the_classes_say(name):
     module = schemas()
     assert module.published(name) == module.text(name), "run scripts/schemas.py --write"

@@ -44,12 +44,14 @@ ENOUGH_REQUESTS = 400
 
 @attrs.frozen
 class StressReport:
-    """What a stress test saw.  Memory is in bytes, of the simulated device."""
+    """What a stress test saw.  Memory is in bytes, of the simulated device.  A frozen value, for any thread."""
 
     runs: int
+    """Pipelines that ran, one after the other, each with frames of one size."""
     frames_decoded: int
     """Warm-up included, as in the next two."""
     frames_encoded: int
+    """Those that came out."""
     frames_wrong: int
     """Frames that came out of their order, or did not show what they should."""
     requests: int
@@ -61,11 +63,15 @@ class StressReport:
     waits: int
     """Requests that had to wait for memory."""
     limit: int
+    """The most that could be allocated."""
     peak: int
+    """The most that was, or that was accounted for if that is more."""
     memory_before: int
+    """As ``memory_after``, before the first run."""
     memory_after: int
     """Allocated, or accounted if that is more, once the pool has let go of what is idle."""
     live_leases: int
+    """Buffers that nobody gave back."""
     left: tuple[str, ...]
     """Threads, files and processes that are left."""
     seconds: float
@@ -105,6 +111,7 @@ class StressReport:
 
     @property
     def passed(self) -> bool:
+        """Whether all promises hold."""
         return not self.failures
 
     def as_dict(self) -> dict[str, Any]:
@@ -126,12 +133,16 @@ async def stress_test_synthetic(
 
     ``frames`` are shared out over the sizes in turn, beside ``warm_up`` more in each run; or runs go on for
     ``seconds``.  ``limit`` bounds the device's memory, in bytes; None means what the largest size takes, so that one
-    size has to make room for the next.  ``seed`` decides how the device's streams overtake one another.
+    size has to make room for the next.  ``seed`` decides how the device's streams overtake one another.  Call it from
+    Trio; the simulated device works in threads of its own.
 
     Raises UsageError for no frames and for a limit in which a size has no room; any other error is one of the engine.
     Cancelling finishes the frames in flight first.
 
-    >>> report = await rave_trio.stress_test_synthetic(frames=600)
+    >>> import rave_trio
+    >>> report = await rave_trio.stress_test_synthetic(frames=8, sizes=[(64, 32)])
+    >>> report.passed, report.frames_encoded
+    (True, 24)
     """
     if frames is not None and seconds is not None:
         raise UsageError("a number of frames and a number of seconds exclude each other", remedy="give one of them")

@@ -19,6 +19,7 @@ from rave_trio import __version__, errors
 from rave_trio.cli import (
     audit,
     compare,
+    completion,
     devices,
     fingerprint,
     graph,
@@ -87,6 +88,7 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
     app.command(selftest.selftest)
     app.command(audit.audit)
     app.command(validate.validate)
+    app.command(completion.completion(app))
     return app
 
 

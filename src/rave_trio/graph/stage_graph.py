@@ -32,7 +32,12 @@ class StageGraph:
 
     Raises GraphError for an order that cannot be, with the place in it and what to change.
 
-    >>> StageGraph([DecodeStage(), EnhanceStage(scale=2), EncodeStage(codec="libx265")])
+    A frozen value, for any thread.  :func:`run_graph` runs it.
+
+    >>> from rave_trio import DecodeStage, EncodeStage, EnhanceStage, ResizeStage, StageGraph
+    >>> graph = StageGraph([DecodeStage(), EnhanceStage(scale=2), ResizeStage(width=1920), EncodeStage(crf=16)])
+    >>> [stage.kind for stage in graph.stages]
+    ['decode', 'enhance', 'resize', 'encode']
     """
 
     stages: tuple[StageConfig, ...] = attrs.field(converter=_as_stages)

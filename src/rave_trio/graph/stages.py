@@ -83,6 +83,7 @@ class EncodeStage:
 
 
 StageConfig = DecodeStage | DeinterlaceStage | EnhanceStage | ResizeStage | EncodeStage
+"""Any stage of a graph; for annotations."""
 
 KINDS: dict[str, type[StageConfig]] = {
     stage.kind: stage for stage in (DecodeStage, DeinterlaceStage, EnhanceStage, ResizeStage, EncodeStage)

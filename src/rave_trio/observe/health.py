@@ -13,7 +13,7 @@ from rave_trio.pipeline import PipelineMetrics
 
 @attrs.frozen
 class HealthSnapshot:
-    """A run at a moment.  Memory in bytes, times in seconds.
+    """A run at a moment, from :meth:`Progress.health`.  Memory in bytes, times in seconds.  A value, for any thread.
 
     ``vram_*`` is the account of the memory that frames and network take on the device, on the host where that computes.
     """

@@ -70,7 +70,10 @@ class ChannelMetrics:
 
 @attrs.frozen
 class PipelineMetrics:
-    """A moment of a run, or all of it.  Stages are in the order of the flow; channel i follows stage i."""
+    """A moment of a run, or all of it.  Stages are in the order of the flow; channel i follows stage i.
+
+    A frozen value, for any thread.  Times in seconds; queue depths in frames.
+    """
 
     stages: tuple[StageMetrics, ...]
     channels: tuple[ChannelMetrics, ...]
@@ -80,22 +83,27 @@ class PipelineMetrics:
     """Seconds of inference's busy time in which tensors became surfaces; on a GPU, in which that was begun."""
 
     def stage(self, name: str) -> StageMetrics:
+        """That of ``decode``, ``preprocess``, ``inference`` or ``encode``."""
         return next(stage for stage in self.stages if stage.name == name)
 
     @property
     def frames_decoded(self) -> int:
+        """Frames that the decoder gave out."""
         return self.stages[0].frames_out
 
     @property
     def frames_preprocessed(self) -> int:
+        """Frames that became tensors."""
         return self.stages[1].frames_out
 
     @property
     def frames_inferred(self) -> int:
+        """Frames that the models are done with and that are surfaces again."""
         return self.stages[2].frames_out
 
     @property
     def frames_encoded(self) -> int:
+        """Frames that the encoder has taken."""
         return self.stages[-1].frames_out
 
     @property

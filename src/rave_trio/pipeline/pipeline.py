@@ -148,7 +148,26 @@ class UpscalePipeline:
 
     The four objects are borrowed: the pipeline closes the backend, for the frames in it, and no other.  One pipeline
     serves one run.  ``waiting`` is where the stages' calls wait for memory: a run that ends, ends it.  ``observer`` is
-    told what each stage and channel does.
+    told what each stage and channel does.  Use from the Trio thread; the four are called in other threads, each by one
+    caller at a time.  ``rave_trio.pipeline.protocols`` says what they have to do.
+
+    >>> from rave_trio import UpscalePipeline, testing
+    >>> from rave_trio.devices.pool import device_pool
+    >>> from rave_trio.devices.simulated import SimulatedDevice
+    >>> from rave_trio.memory import Ledger
+    >>> device = SimulatedDevice(1 << 20)
+    >>> pool = device_pool(device, Ledger(1 << 20))
+    >>> metrics = await UpscalePipeline().run(
+    ...     testing.SyntheticDecoder(5, 64, 32, pool),
+    ...     testing.SyntheticToTensor(64, 32, pool),
+    ...     testing.SimulatedBackend(device, pool, scale=2),
+    ...     testing.SyntheticToSurface(128, 64, pool),
+    ...     testing.CountingEncoder(128, 64),
+    ... )
+    >>> metrics.frames_decoded, metrics.frames_encoded
+    (5, 5)
+    >>> pool.close(), device.close()
+    (None, None)
     """
 
     def __init__(

@@ -23,7 +23,19 @@ GRACE = 60.0
 
 
 class Stop:
-    """A request to end a run before its input does.  Use from the Trio thread; one object serves one run."""
+    """A request to end a run before its input does.  Use from the Trio thread; one object serves one run.
+
+    ``grace`` is how many seconds may pass without a finished frame before a gentle stop becomes a hard one.
+
+    >>> import rave_trio
+    >>> stop = rave_trio.Stop()
+    >>> stop.request()
+    >>> try:
+    ...     await rave_trio.upscale("in.mkv", "out.mkv", stop=stop)
+    ... except rave_trio.Stopped as stopped:
+    ...     print(stopped.kind, stopped.exit_code)
+    stopped 130
+    """
 
     def __init__(self, grace: float = GRACE) -> None:
         self.grace = grace

@@ -24,7 +24,7 @@ CHAPTER_TOLERANCE = Fraction(1, 1000)
 
 @attrs.frozen
 class Comparison:
-    """What :func:`compare` found.
+    """What :func:`compare` found.  A frozen value, for any thread.
 
     ``scale`` is how many times larger the result's picture is, None if that is no integer; ``frames`` counts the
     result's.  ``largest_time_error`` is in seconds, over all streams.  ``information`` is what is worth knowing and no
@@ -67,6 +67,12 @@ def compare(source: Path | str, result: Path | str, *, video_stream: int | None 
 
     Raises an :class:`~rave_trio.errors.InputError` if one of the files cannot be used at all, and a
     :class:`~rave_trio.errors.UsageError` if ``video_stream`` is no video; damage inside them is a difference.
+
+    >>> import rave_trio
+    >>> report = rave_trio.upscale_sync("in.mkv", "out.mkv")
+    >>> found = rave_trio.compare("in.mkv", "out.mkv")
+    >>> found.same, found.scale, found.frames
+    (True, 2, 4)
     """
     media = probe(Path(source), video_stream=video_stream)
     verdict = Verdict(media, _counterpart(media, Path(result)))
