@@ -200,5 +200,5 @@ def _kept(
             if rate is not None:
                 speeds.setdefault((there.batch, there.streams), tuning.Speed(there.batch, there.streams, rate))
         complete = plan.options.tile not in incomplete
-        kept.append(tuning.keep_speeds(attrs.evolve(plan, options=asked), steps, speeds.values(), complete=complete))
+        kept.append(tuning.keep(attrs.evolve(plan, options=asked), steps, speeds.values(), complete=complete))
     return tuple(kept)

@@ -141,6 +141,6 @@ def _write(path: Path, found: dict[str, Any]) -> None:
     from rave_trio.files import write_whole
 
     try:
-        write_whole(path, json.dumps(found, default=str, indent=2).encode(), b"\n")
+        write_whole(path, (json.dumps(found, default=str, indent=2) + "\n").encode())
     except OSError as error:
         raise errors.OutputNotWritable(f"{path} cannot be written: {error.strerror}") from error
