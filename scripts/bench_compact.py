@@ -37,7 +37,7 @@ from rave_trio.color.cuda.specialisation import reading, writing
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.copies import copy_from_host
 from rave_trio.devices.cuda import CudaDevice, CudaStream
-from rave_trio.devices.graphs import Graphs
+from rave_trio.devices.graphs import Graphs, Unrecorded
 from rave_trio.devices.interface import use
 from rave_trio.devices.launcher import CudaLauncher
 from rave_trio.devices.pool import device_pool
@@ -93,16 +93,6 @@ class Stepping:
         return call
 
 
-class Direct:
-    """Plays without a graph."""
-
-    def play(self, stream: CudaStream, _key: Any, work: Callable[[Any], None], *_held: Any) -> None:
-        stream.launch(work)
-
-    def close(self) -> None:
-        pass
-
-
 class Bench:
     """One GPU."""
 
@@ -153,7 +143,7 @@ class Bench:
             strip=height,
             stream=self.stream,
             scratch=self._pool,
-            player=Direct() if step else Graphs(),
+            player=Unrecorded() if step else Graphs(),
             upload=copy_from_host,
         )
         with contextlib.closing(made):

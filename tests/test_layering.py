@@ -45,6 +45,9 @@ FLOORS = {
     "fingerprint": 3,
     "observe": 3,
     "report": 3,
+    "progress": 3,
+    "delivery": 3,
+    "running": 3,
     "job": 3,
     "inference_pipeline": 3,
     "testing": 3,
@@ -67,7 +70,7 @@ HOMES = {
     "av": {"media", "color", "inference_pipeline", "testing", "audit"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
-    "trio": {"pipeline", "job", "gpu", "cli"},
+    "trio": {"pipeline", "delivery", "running", "job", "gpu", "cli"},
     "numpy": {
         "frames",
         "memory",

@@ -125,16 +125,16 @@ def test_a_publishing_that_fails_keeps_the_picture(clip, tmp_path, reading, upsc
 
 
 def test_a_file_that_comes_into_being_meanwhile_is_kept_and_so_is_the_result(clip, tmp_path, upscale, monkeypatch):
-    from rave_trio import job
+    from rave_trio import delivery
 
-    genuine = job.publish
+    genuine = delivery.publish
 
     def publish(what, target, **how):
         if target.name == "out.mp4":
             target.write_bytes(b"precious")
         return genuine(what, target, **how)
 
-    monkeypatch.setattr(job, "publish", publish)
+    monkeypatch.setattr(delivery, "publish", publish)
     with pytest.raises(errors.OutputExists, match=r"5 finished frames are in .*out\.partial\.mkv$"):
         upscale(clip(frames=5, audio=True), "out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == b"precious"

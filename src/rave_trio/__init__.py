@@ -34,13 +34,14 @@ if TYPE_CHECKING:
         StageGraph,
     )
     from rave_trio.inference_pipeline import InferencePipeline
-    from rave_trio.job import Progress, run_graph, upscale, upscale_sync
+    from rave_trio.job import run_graph, upscale, upscale_sync
     from rave_trio.media.compare import Comparison, compare
     from rave_trio.observe.health import HealthSnapshot
     from rave_trio.options import UpscaleOptions
     from rave_trio.pipeline import PipelineConfig, PipelineMetrics, Stop, UpscalePipeline
     from rave_trio.plan import EnginePlan, make_plan
     from rave_trio.profiles import ProfilePreset
+    from rave_trio.progress import Progress
     from rave_trio.report import PipelineReport
 
 __version__ = "0.1.0"
@@ -61,7 +62,7 @@ _HOMES = {
     "PipelineMetrics": "pipeline",
     "PipelineReport": "report",
     "ProfilePreset": "profiles",
-    "Progress": "job",
+    "Progress": "progress",
     "RaveError": "errors",
     "ResizeStage": "graph",
     "RunContract": "contract",

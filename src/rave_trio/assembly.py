@@ -97,6 +97,9 @@ class Computing(Protocol):
     @property
     def contract(self) -> RunContract: ...
 
+    @property
+    def audited(self) -> bool: ...
+
 
 class HostWorkshop:
     """What computes on the CPU: OpenVINO and numpy, on tensors in the pool's memory."""

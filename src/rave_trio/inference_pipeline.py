@@ -48,6 +48,7 @@ class Setting:
     choice: Choice
     precision: str
     contract: RunContract = attrs.field(factory=RunContract)
+    audited: bool = False
 
     @property
     def backend(self) -> str:

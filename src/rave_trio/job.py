@@ -3,105 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import itertools
 import json
 import logging
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
-import trio.from_thread
 import trio.to_thread
 
-from rave_trio.assembly import assemble
 from rave_trio.contract import RunContract
 from rave_trio.errors import (
     AuditFailed,
     ContractBroken,
-    FrameCountMismatch,
-    InputHasNoVideo,
-    RaveError,
-    StageCrashed,
     Stopped,
 )
 from rave_trio.graph import StageGraph
-from rave_trio.inference.retreat import RetreatingBackend
-from rave_trio.media.carriage import plan_carriage
-from rave_trio.media.containers import container_of, images_of
-from rave_trio.media.decoder import VideoDecoder
-from rave_trio.media.encoders import CAPTIONERS
-from rave_trio.media.findings import Findings
-from rave_trio.media.images import publish_images
-from rave_trio.media.parts import Part, PartsFolder, PartWriter
-from rave_trio.media.publish import Publication, publish
-from rave_trio.media.sequence import ImageSequence
-from rave_trio.memory import Ledger, LedgerStats, PoolStats, Waiting
-from rave_trio.observe.health import HealthSnapshot
+from rave_trio.memory import Ledger, Waiting
 from rave_trio.observe.page import write_report
-from rave_trio.observe.watch import INTERVAL, Watch
+from rave_trio.observe.watch import Watch
 from rave_trio.options import UpscaleOptions
-from rave_trio.output import partial_path
-from rave_trio.pipeline import Converter, PipelineMetrics, Stop, UpscalePipeline, alongside, run_stoppable
+from rave_trio.pipeline import Stop, UpscalePipeline, run_stoppable
 from rave_trio.pipeline.holding import hold, make
 from rave_trio.plan import EnginePlan, make_plan
 from rave_trio.profiles import with_profile
-from rave_trio.promises import SeenBackend, SeenConverter, SeenDecoder, SeenEncoder, Witness, Witnessed, broken
+from rave_trio.progress import OnProgress
 from rave_trio.report import PipelineReport
-from rave_trio.steps import Step
+from rave_trio.running import Run, carry_out
 
 if TYPE_CHECKING:
     from rave_trio.audit.run import RunAudit
 
 log = logging.getLogger("rave_trio.job")
-
-FIRST_NUMBER = 1
-"""Of an image sequence whose input has no numbers of its own."""
-
-
-@attrs.frozen
-class Progress:
-    """Where a run stands, as ``on_progress`` is told, in the Trio thread.  A value: it stays as it is.
-
-    >>> import rave_trio
-    >>> seen = []
-    >>> report = rave_trio.upscale_sync("in.mkv", "out.mkv", on_progress=seen.append)
-    >>> seen[-1].done, seen[-1].total, seen[-1].health().phase
-    (4, 4, 'publish')
-    """
-
-    phase: str
-    """``upscale``, then ``publish``."""
-    done: int
-    """Frames that are encoded."""
-    total: int | None
-    """How many there will be; an estimate unless the container counts its frames, None where nothing says."""
-    metrics: PipelineMetrics
-    _health: Callable[[], HealthSnapshot | None] = attrs.field(repr=False, eq=False)
-
-    def health(self) -> HealthSnapshot:
-        """How the run is when this is called, now or at any later moment, from any thread."""
-        found = self._health()
-        assert found is not None
-        return found
-
-    @property
-    def fps(self) -> float:
-        """Frames per second of wall time since the run began."""
-        return self.done / self.metrics.elapsed if self.metrics.elapsed else 0.0
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds to go, at the mean speed so far; None before the first frame, or where no total is known."""
-        if not self.total or not self.fps:
-            return None
-        return max(0, self.total - self.done) / self.fps
-
-
-OnProgress = Callable[[Progress], None]
 
 
 async def upscale(
@@ -211,9 +145,9 @@ async def _run(
     async with contextlib.AsyncExitStack() as watched:
         watch = await hold(watched, Watch, plan, ledger)
         pipeline = UpscalePipeline(plan.fit.pipeline, waiting, watch.observer)
-        run = _Run(plan, pipeline, stop, on_progress, watch, ledger)
+        run = Run(plan, pipeline, stop, on_progress, watch, ledger)
         audit = await _begin_audit(watched, plan, ledger, pipeline) if plan.audited else None
-        part, pool, page_locked = await _carry_out(plan, steps, ledger, waiting, pipeline, run, audit)
+        part, pool, page_locked = await carry_out(plan, steps, ledger, waiting, pipeline, run, audit)
         report = PipelineReport(
             plan=plan,
             output=options.output,
@@ -236,44 +170,6 @@ async def _run(
     log.info("published %s: %d frames in %.2f s", report.output, report.frames, report.seconds)
     _check_audit(report)
     return report
-
-
-async def _carry_out(
-    plan: EnginePlan,
-    steps: tuple[Step, ...],
-    ledger: Ledger,
-    waiting: Waiting,
-    pipeline: UpscalePipeline,
-    run: _Run,
-    audit: RunAudit | None,
-) -> tuple[Part, PoolStats, LedgerStats]:
-    """Make all that the plan needs, run, publish, and close it again.
-
-    Gives the part, what the pool has done, and what host memory was page-locked.
-    """
-    async with contextlib.AsyncExitStack() as held:
-        # What a call that was left behind still uses is not closed: it would be pulled away from under it.
-        assembly = await hold(held, assemble, plan, steps, ledger, waiting, unless=lambda: bool(pipeline.abandoned))
-        parts = await hold(held, PartsFolder, plan.options.output)
-        for owner, nbytes in _outside_the_pool(plan):
-            held.callback(ledger.enter(f"{owner}, estimated", nbytes).close)
-        decoder = await hold(held, assembly.decoder, unless=lambda: "decode" in pipeline.abandoned)
-        backend = await hold(held, assembly.backend, unless=lambda: "inference" in pipeline.abandoned)
-        encoder = await hold(held, assembly.encoder, parts, unless=lambda: "encode" in pipeline.abandoned)
-        if audit is not None:
-            await make(audit.sample, "network")
-            encoder = audit.around(encoder, assembly.pool_stats)
-        to_tensor = await make(assembly.to_tensor)
-        to_surface = await make(assembly.to_surface)
-        run.watch.attach(pipeline, assembly.pool_stats)
-        if plan.contract.watches:
-            run.witness = Witness(plan.contract, assembly.hash_of)
-
-        async def work() -> Part:
-            return await run.produce(decoder, to_tensor, backend, to_surface, encoder, parts)
-
-        part = await alongside(work, run.tell)
-    return part, assembly.pool_stats(), assembly.page_locked()
 
 
 async def _begin_audit(
@@ -316,214 +212,3 @@ async def _written(report: PipelineReport) -> PipelineReport:
         log.warning("%s", note, exc_info=not isinstance(error, OSError))
         return attrs.evolve(report, notes=(*report.notes, note))
     return report
-
-
-class _Run:
-    """One run's middle: frames through the pipeline, and the finished part into its place."""
-
-    def __init__(
-        self,
-        plan: EnginePlan,
-        pipeline: UpscalePipeline,
-        stop: Stop,
-        on_progress: OnProgress | None,
-        watch: Watch,
-        ledger: Ledger,
-    ) -> None:
-        self._plan = plan
-        self.watch = watch
-        self._pipeline = pipeline
-        self._stop = stop
-        self._on_progress = on_progress
-        self._ledger = ledger
-        self.witness: Witness | None = None
-        self.witnessed: Witnessed | None = None
-        self.findings = Findings()
-        self._shifts: tuple[Fraction, ...] = ()
-        self.notes: list[str] = []
-        self.retreats = 0
-
-    async def produce(
-        self,
-        decoder: VideoDecoder,
-        to_tensor: Converter,
-        backend: RetreatingBackend,
-        to_surface: Converter,
-        encoder: PartWriter,
-        parts: PartsFolder,
-    ) -> Part:
-        """Upscale every frame and publish.  Raises what kept the result from being complete, a partial file written."""
-        metrics = await self._flow(decoder, to_tensor, backend, to_surface, encoder)
-        self.watch.publishing()
-        self.witnessed = None if self.witness is None else self.witness.seen()
-        self.findings, self._shifts = decoder.findings, decoder.shifts
-        self.notes += decoder.findings.notes()
-        if decoder.findings.captioned_frames and self._plan.encoder.encoder not in CAPTIONERS:
-            self.notes.append(f"closed captions are left out: {self._plan.encoder.encoder} cannot hold them")
-        self.retreats = backend.retreats
-        if backend.retreats:
-            self.notes.append(f"memory ran out {backend.retreats} times: fewer at once or smaller tiles did with less")
-        part = encoder.part
-        if part.frames != metrics.frames_decoded or encoder.packets != part.frames:
-            raise FrameCountMismatch(
-                f"{metrics.frames_decoded} frames were decoded, {part.frames} encoded, {encoder.packets} written"
-            )
-        if decoder.defect is None and decoder.exhausted:
-            breach = broken(self._plan.contract, self.witnessed, self._ledger.stats(), backend.retreats)
-            if breach is not None:
-                raise await self._keep_partial(part, parts, breach)
-            if not part.frames:
-                raise InputHasNoVideo(f"no frame could be decoded from {self._plan.media.path}")
-            await self._publish_or_keep(part, parts)
-            return part
-        raise await self._keep_partial(part, parts, decoder.defect)
-
-    async def _flow(
-        self,
-        decoder: VideoDecoder,
-        to_tensor: Converter,
-        backend: RetreatingBackend,
-        to_surface: Converter,
-        encoder: PartWriter,
-    ) -> PipelineMetrics:
-        """Every frame through the pipeline, seen by the witness if there is one."""
-        run, witness = self._pipeline.run, self.witness
-        if witness is None:
-            return await run(decoder, to_tensor, backend, to_surface, encoder, stop=self._stop)
-        return await run(
-            SeenDecoder(witness, decoder),
-            to_tensor,
-            SeenBackend(witness, backend),
-            SeenConverter(witness, to_surface),
-            SeenEncoder(witness, encoder),
-            stop=self._stop,
-        )
-
-    async def _publish_or_keep(self, part: Part, parts: PartsFolder) -> None:
-        """Publish the result; if it cannot go to its place, keep it or at least the picture beside it, and say so."""
-        whole = self._publication(part)
-        try:
-            await self._publish(whole, parts, self._plan.options.output)
-            return
-        except Exception as error:
-            failure = _named(error)
-        try:
-            kept = await self._keep(await self._for_fallback(whole), parts, self._fallback)
-        except Exception:
-            raise failure from failure.__cause__
-        told = f"{failure}; {part.frames} finished frames are in {kept}"
-        raise type(failure)(told, remedy=failure.remedy, stage=failure.stage, frame=failure.frame) from failure
-
-    async def _keep_partial(self, part: Part, parts: PartsFolder, defect: RaveError | None) -> RaveError:
-        """Publish what there is beside the output, and return the error that says so."""
-        output = self._plan.options.output
-        told = f"nothing was finished yet; {output} is as it was"
-        if part.frames:
-            kept = await self._keep(self._publication(part, complete=False), parts, output.suffix)
-            told = f"the first {part.frames} frames ({float(part.end):.2f} s) are in {kept}"
-        if defect is None:
-            return Stopped(f"stopped; {told}")
-        if isinstance(defect, ContractBroken):
-            return ContractBroken(f"{defect}; {told}", remedy=defect.remedy)
-        return type(defect)(f"{defect}; {told}", remedy=defect.remedy, stage="decode", frame=part.frames)
-
-    def _publication(self, part: Part, *, complete: bool = True) -> Publication:
-        plan, aspect = self._plan, self._plan.encoder.surface.sample_aspect_ratio
-        return Publication(part, plan.media, plan.carriage, complete=complete, aspect=aspect, shifts=self._shifts)
-
-    async def _keep(self, what: Publication, parts: PartsFolder, suffix: str) -> str:
-        """Publish as a partial file, without the other streams if they are what stands in the way; says where it is."""
-        path = self._free_partial(suffix)
-        try:
-            await self._publish(what, parts, path)
-            return str(path)
-        except Exception as error:
-            log.warning("%s cannot be written with all streams: %s", path, error)
-            path = self._free_partial(self._fallback)
-            await self._publish(what.alone(), parts, path)
-            return f"{path}, the picture alone"
-
-    async def _for_fallback(self, what: Publication) -> Publication:
-        """The same for the container that is used if the one that was asked for fails."""
-        container = container_of(Path(f"out{self._fallback}"))
-        if container is None or container is self._plan.container:
-            return what
-        fit = functools.partial(plan_carriage, what.media, container, self._plan.encoder, drop_unsupported=True)
-        try:
-            return attrs.evolve(what, carriage=await trio.to_thread.run_sync(fit))
-        except RaveError:
-            return what.alone()
-
-    @property
-    def _fallback(self) -> str:
-        """The ending of what can nearly always be written."""
-        return self._plan.options.output.suffix if self._images else ".mkv"
-
-    @property
-    def _images(self) -> ImageSequence | None:
-        return images_of(self._plan.options.output)
-
-    def _free_partial(self, suffix: str) -> Path:
-        """A partial file's path where nothing is yet, unless overwriting was asked for."""
-        options = self._plan.options
-        path = partial_path(options.output).with_suffix(suffix)
-        candidates = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in itertools.count(2))
-        while _is_taken(path) and not options.overwrite:
-            path = next(candidates)
-        return path
-
-    async def _publish(self, what: Publication, parts: PartsFolder, target: Path) -> None:
-        overwrite, tick = self._plan.options.overwrite, trio.from_thread.check_cancelled
-
-        def work() -> None:
-            if sequence := images_of(target):
-                number = what.media.first_number
-                first = FIRST_NUMBER if number is None else number
-                publish_images(what.part, sequence, first, overwrite=overwrite, tick=tick)
-            else:
-                self.notes += publish(what, target, workspace=parts.path, overwrite=overwrite, tick=tick)
-
-        await trio.to_thread.run_sync(work)
-
-    async def tell(self) -> None:
-        """Take down how the run is, and report progress, until cancelled."""
-        try:
-            while True:
-                self._tell_once()
-                await trio.to_thread.run_sync(self.watch.read, abandon_on_cancel=True)
-                await trio.sleep(INTERVAL)
-        finally:
-            self._tell_once()  # the last word, whatever came of the run
-
-    def _tell_once(self) -> None:
-        self.watch.sample()
-        if self._on_progress is not None:
-            metrics = self._pipeline.metrics
-            total = self._plan.media.video.frames
-            self._on_progress(Progress(self.watch.phase, metrics.frames_encoded, total, metrics, self.watch.health))
-
-
-def _named(error: Exception) -> RaveError:
-    """The error itself, or what says that nobody planned for it."""
-    if isinstance(error, RaveError):
-        return error
-    crash = StageCrashed(f"publishing crashed: {type(error).__name__}: {error}", stage="publish")
-    crash.__cause__ = error
-    return crash
-
-
-def _is_taken(path: Path) -> bool:
-    sequence = images_of(path)
-    return bool(sequence.numbers()) if sequence else path.exists()
-
-
-def _outside_the_pool(plan: EnginePlan) -> list[tuple[str, int]]:
-    """Owners of memory that no object of ours allocates, and their bytes as the plan has them."""
-    fit = plan.fit
-    if plan.gpu is None:
-        return [
-            ("decoder surfaces", fit.decoder_surfaces),
-            ("network", fit.network),
-            ("encoder surfaces", fit.encoder_surfaces),
-        ]
-    return [("decoder", fit.decoder_own)]  # surfaces are in the pool, and the network's backend enters its own

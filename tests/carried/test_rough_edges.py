@@ -61,16 +61,16 @@ def test_a_text_that_is_no_event_is_left_out_and_told(clip, upscale, tmp_path):
 
 
 def test_an_unforeseen_failure_of_publishing_keeps_the_frames(clip, upscale, tmp_path, monkeypatch, reading):
-    from rave_trio import job
+    from rave_trio import delivery
 
-    genuine = job.publish
+    genuine = delivery.publish
 
     def publish(what, target, **how):
         if target.name == "out.mp4":
             raise IndexError("nobody thought of this")
         return genuine(what, target, **how)
 
-    monkeypatch.setattr(job, "publish", publish)
+    monkeypatch.setattr(delivery, "publish", publish)
     with pytest.raises(errors.StageCrashed, match=r"nobody thought of this; 5 finished frames are in") as caught:
         upscale(clip(frames=5), "out.mp4")
     assert caught.value.exit_code == 51
@@ -287,20 +287,20 @@ def test_frames_that_matroska_cannot_tell_apart_are_told(clip, upscale):
 def test_frames_are_kept_even_if_the_other_streams_cannot_be_planned_again(
     clip, upscale, tmp_path, monkeypatch, reading
 ):
-    from rave_trio import job
+    from rave_trio import delivery
 
     def refuse(*arguments, **options):
         raise errors.ContainerRejectsStream("not together")
 
-    genuine = job.publish
+    genuine = delivery.publish
 
     def publish(what, target, **how):
         if target.name == "out.mp4":
             raise errors.MuxError("the disk went away")
         return genuine(what, target, **how)
 
-    monkeypatch.setattr(job, "plan_carriage", refuse)
-    monkeypatch.setattr(job, "publish", publish)
+    monkeypatch.setattr(delivery, "plan_carriage", refuse)
+    monkeypatch.setattr(delivery, "publish", publish)
     with pytest.raises(errors.MuxError, match="5 finished frames are in"):
         upscale(clip(frames=5), "out.mp4")
     assert len(reading.frames(tmp_path / "out.partial.mkv")) == 5

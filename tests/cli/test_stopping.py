@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import rave_trio
-from rave_trio import job
+from rave_trio import delivery
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -116,13 +116,13 @@ async def test_two_requests_end_at_once_and_leave_nothing(long_clip, tmp_path):
 async def test_a_stop_after_the_last_frame_was_read_loses_nothing(clip, tmp_path, nearest_x2, monkeypatch):
     """All frames are done, so the result is complete and is published as such."""
     stop = rave_trio.Stop()
-    genuine = job.publish
+    genuine = delivery.publish
 
     def publish(*arguments, **options):
         trio.from_thread.run_sync(stop.request)
         return genuine(*arguments, **options)
 
-    monkeypatch.setattr(job, "publish", publish)
+    monkeypatch.setattr(delivery, "publish", publish)
     report = await rave_trio.upscale(clip(frames=6), tmp_path / "out.mkv", model=str(nearest_x2), stop=stop)
     assert stop.requested
     assert report.frames == 6
@@ -131,14 +131,14 @@ async def test_a_stop_after_the_last_frame_was_read_loses_nothing(clip, tmp_path
 
 async def test_two_stops_while_publishing_leave_nothing(clip, tmp_path, nearest_x2, monkeypatch):
     stop = rave_trio.Stop()
-    genuine = job.publish
+    genuine = delivery.publish
 
     def publish(*arguments, **options):
         trio.from_thread.run_sync(stop.request)
         trio.from_thread.run_sync(stop.request)
         return genuine(*arguments, **options)
 
-    monkeypatch.setattr(job, "publish", publish)
+    monkeypatch.setattr(delivery, "publish", publish)
     with pytest.raises(rave_trio.Stopped, match="at once"):
         await rave_trio.upscale(clip(frames=6), tmp_path / "out.mkv", model=str(nearest_x2), stop=stop)
     assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from rave_trio.cli.render import say
-from rave_trio.job import Progress
 from rave_trio.plan import EnginePlan
+from rave_trio.progress import Progress
 
 
 class Shown(Protocol):

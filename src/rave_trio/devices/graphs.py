@@ -15,6 +15,17 @@ KEPT = 64
 """Graphs kept at once, far more than may be under way: what is dropped for a newer one was done long before."""
 
 
+class Unrecorded:
+    """Has sequences of kernels launched one by one, each time anew."""
+
+    def play(self, stream: Any, key: Hashable, work: Callable[[Any], None], *held: Any) -> None:
+        """Call ``work(raw)``, which puts its kernels into ``stream``, and return at once."""
+        stream.launch(work)
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
 class Graphs:
     """Graphs of one stream, by what they do.  One caller at a time, from any thread."""
 

@@ -75,7 +75,12 @@ class GpuWorkshop:
             from rave_trio.gpu.compact import compact_network
 
             return compact_network(
-                step.model.metadata, geometry, device=self.device, pool=self._pool, scratch=self._scratch
+                step.model.metadata,
+                geometry,
+                device=self.device,
+                pool=self._pool,
+                scratch=self._scratch,
+                audited=self._how.audited,
             )
         if self._how.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network
@@ -92,6 +97,7 @@ class GpuWorkshop:
                 ledger=self._ledger,
                 streams=streams,
                 batch=batch,
+                audited=self._how.audited,
             )
         with contextlib.ExitStack() as undo:
             made = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rave_trio.devices.copies import copy, copy_from_host
 from rave_trio.devices.cuda import CudaDevice
-from rave_trio.devices.graphs import Graphs
+from rave_trio.devices.graphs import Graphs, Unrecorded
 from rave_trio.devices.launcher import CudaLauncher
 from rave_trio.devices.pool import DevicePool
 from rave_trio.inference.compact.backend import CompactBackend
@@ -14,11 +14,18 @@ from rave_trio.inference.model import Geometry, ModelMetadata
 
 
 def compact_network(
-    metadata: ModelMetadata, geometry: Geometry, *, device: CudaDevice, pool: DevicePool, scratch: DevicePool
+    metadata: ModelMetadata,
+    geometry: Geometry,
+    *,
+    device: CudaDevice,
+    pool: DevicePool,
+    scratch: DevicePool,
+    audited: bool,
 ) -> CompactBackend:
     """The backend ``compact`` for tiles of one shape.  Compiles its kernels, some seconds the first time.
 
-    The model must have been found to be of the family.  Raises OutOfMemory.
+    An ``audited`` run has no CUDA graphs: see docs/audit.md.  The model must have been found to be of the family.
+    Raises OutOfMemory.
     """
     return CompactBackend(
         metadata,
@@ -26,7 +33,7 @@ def compact_network(
         geometry,
         make_kernels=kernels_for(device.compute_capability),
         launcher=CudaLauncher(),
-        player=Graphs(),
+        player=Unrecorded() if audited else Graphs(),
         upload=copy_from_host,
         stream=device.stream(),
         pool=pool,

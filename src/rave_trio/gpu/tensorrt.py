@@ -47,10 +47,12 @@ def tensorrt_network(
     ledger: Ledger,
     streams: int,
     batch: int,
+    audited: bool,
 ) -> TensorRtBackend:
     """The engine of one tile shape and batch, from the cache or built now, which takes up to minutes.
 
     ``size`` is the frames'; ``streams`` is the number of execution contexts, each with a stream of its own.
+    An ``audited`` run has no CUDA graphs: see docs/audit.md.
 
     Called from a Trio worker thread, a build ends when the task there is cancelled.  Raises DeviceUnknown if the
     library is not there or refuses the GPU, ModelUnsupported, OutOfMemory.
@@ -78,7 +80,7 @@ def tensorrt_network(
             return build_engine(library, onnx, shapes, model=name, capabilities=targets, tick=_tick)
 
     with device.current():
-        engine = open_engine(library, cache, key, build, model=name, settings=RuntimeSettings(cuda_graphs=True))
+        engine = open_engine(library, cache, key, build, model=name, settings=RuntimeSettings(cuda_graphs=not audited))
     return TensorRtBackend(
         engine,
         model.metadata,
@@ -93,7 +95,7 @@ def tensorrt_network(
         handle=lambda stream: int(stream.raw.handle),
         current=device.current,
         keep_compiled=lambda compiled: cache.store(key, compiled, "runtime"),
-        player=None if library.is_rtx else Graphs(),  # which records by itself
+        player=None if library.is_rtx or audited else Graphs(),  # that of RTX records by itself
     )
 
 
