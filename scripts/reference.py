@@ -251,7 +251,7 @@ def schemas() -> str:
         "They are in the package, under `rave_trio/schemas`; every `--json` prints one document.",
     ]
     for path in sorted(SCHEMAS.glob("*.json")):
-        schema = json.loads(path.read_text(encoding="utf-8"))
+        schema = json.loads(path.read_text(encoding="utf-8").replace('"#/$defs/', f'"{path.name}#/$defs/'))
         parts += [f"## {path.name}", f"{schema.get('title', '')}. {schema.get('description', '')}".strip()]
         success = schema.get("$defs", {}).get("success")
         if success is not None:
@@ -291,7 +291,8 @@ def _kind(schema: dict[str, Any]) -> str:
     """A schema in a few words."""
     if "$ref" in schema:
         file, _, place = schema["$ref"].partition("#/$defs/")
-        return f"as {file}{' ' if file and place else ''}{place}"
+        stem = file.removesuffix(".json")
+        return f"[{place}](#{stem}-{place})" if place else f"[{file}](#{stem}json)"
     if "const" in schema:
         return f"`{json.dumps(schema['const'])}`"
     if "enum" in schema:
