@@ -105,11 +105,32 @@ def _success() -> dict[str, dict[str, Schema]]:
         "fingerprint": {"fingerprint": {"$ref": "report.json#/$defs/fingerprint"}},
         "selftest": {"selftest": closed({"passed": FLAG, "results": listed(shape_of(CheckResult))})},
         "audit stress": {"stress": closed(stress)},
+        "benchmark": {
+            "benchmark": {"$ref": "benchmark.json#/$defs/benchmark"},
+            "sweep": {"$ref": "benchmark.json#/$defs/sweep"},
+        },
+        "benchmark compare": {"comparison": _benchmark_comparison()},
         "completion": {"completion": closed({"shell": TEXT, "script": TEXT})},
     }
 
 
+def _benchmark_comparison() -> Schema:
+    spread = {"$ref": "benchmark.json#/$defs/spread"}
+    figure = {"name": TEXT, "first": spread, "second": spread, "ratio": AMOUNT, "least": AMOUNT, "most": AMOUNT}
+    difference = {"what": TEXT, "first": {}, "second": {}}
+    return closed(
+        {
+            "figures": listed(closed({**figure, "differs": FLAG})),
+            "memory": {**listed(COUNT), "minItems": 2, "maxItems": 2, "description": "Peaks in bytes."},
+            "differences": listed(closed(difference)),
+        }
+    )
+
+
 SUCCESS = _success()
+
+OPTIONAL = {"benchmark": ("benchmark", "sweep")}
+"""What a command prints or does not, by command."""
 
 
 def file_of(command: str) -> str:
@@ -128,7 +149,7 @@ def command_schema(command: str) -> Schema:
         "$schema": DIALECT,
         "title": f"rave-trio {command} --json",
         "oneOf": [{"$ref": "#/$defs/success"}, {"$ref": "failure.json"}],
-        "$defs": {"success": closed({**envelope, **SUCCESS[command]})},
+        "$defs": {"success": closed({**envelope, **SUCCESS[command]}, optional=OPTIONAL.get(command, ()))},
     }
 
 

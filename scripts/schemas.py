@@ -9,6 +9,7 @@ from pathlib import Path
 
 from command_schemas import SUCCESS, command_schema, failure_schema, file_of, report_schema
 
+from rave_trio.bench.schema import benchmark_schema
 from rave_trio.graph.schema import contract_schema, graph_schema
 
 FOLDER = Path(__file__).resolve().parent.parent / "src" / "rave_trio" / "schemas"
@@ -18,6 +19,7 @@ MADE = {
     "contract": contract_schema,
     "report": report_schema,
     "failure": failure_schema,
+    "benchmark": benchmark_schema,
     **{file_of(command): partial(command_schema, command) for command in SUCCESS},
 }
 

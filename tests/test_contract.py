@@ -150,7 +150,7 @@ def test_a_frame_in_twenty_is_more_than_five_percent():
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({}, "contract_schema_version is None"),
+        ({}, "contract_schema_version is missing"),
         ({"contract_schema_version": 2}, "contract_schema_version is 2"),
         ({"contract_schema_version": 1, "max_memry": 5}, "max_memry is unknown"),
         ({"contract_schema_version": 1, "max_memory": "much"}, "max_memory must be an amount of memory"),

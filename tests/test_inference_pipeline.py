@@ -219,6 +219,8 @@ def test_an_image_is_described_as_json(rave, tmp_path, nearest_x2):
         ("none/out.png", errors.OutputFolderMissing),
         ("in.png", errors.OutputIsInput),
         ("taken.png", errors.OutputExists),
+        ("n" * 300 + ".png", errors.OutputNotWritable),
+        ("/proc/out.png", errors.OutputNotWritable),
     ],
 )
 def test_an_output_that_cannot_be_is_refused_and_left_alone(rave, tmp_path, nearest_x2, target, error):
@@ -245,7 +247,7 @@ def test_an_input_that_is_no_picture_is_refused_without_a_traceback(rave, tmp_pa
 
 
 def test_a_file_is_replaced_when_asked_for_and_is_whole_or_as_it_was(rave, tmp_path, nearest_x2, monkeypatch):
-    from rave_trio.media import still
+    from rave_trio import files
 
     write_png(tmp_path / "in.png", "rgb24")
     write_png(tmp_path / "out.png", "gray")
@@ -255,7 +257,7 @@ def test_a_file_is_replaced_when_asked_for_and_is_whole_or_as_it_was(rave, tmp_p
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(still, "sync", refuse)
+        patch.setattr(files.os, "fsync", refuse)
         failed = rave("image", tmp_path / "in.png", tmp_path / "out.png", "-m", nearest_x2, "-y")
     assert failed.status == errors.DiskFull.exit_code
     assert (tmp_path / "out.png").read_bytes() == before

@@ -17,6 +17,7 @@ FLOORS = {
     "options": 0,
     "caches": 0,
     "values": 0,
+    "files": 0,
     "graph": 0,
     "intent": 0,
     "profiles": 0,
@@ -52,6 +53,7 @@ FLOORS = {
     "inference_pipeline": 3,
     "testing": 3,
     "audit": 3,
+    "bench": 3,
     "cli": 4,
     "__main__": 5,
 }
@@ -67,10 +69,10 @@ HOMES = {
     "PyNvVideoCodec": {"devices", "media"},
     "tensorrt": {"inference"},
     "tensorrt_rtx": {"inference"},
-    "av": {"media", "color", "inference_pipeline", "testing", "audit"},
+    "av": {"media", "color", "inference_pipeline", "testing", "audit", "bench"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
-    "trio": {"pipeline", "delivery", "running", "job", "gpu", "cli"},
+    "trio": {"pipeline", "delivery", "running", "job", "gpu", "cli", "bench"},
     "numpy": {
         "frames",
         "memory",
@@ -84,6 +86,7 @@ HOMES = {
         "gpu",
         "testing",
         "audit",
+        "bench",
     },
 }
 

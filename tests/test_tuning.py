@@ -329,3 +329,48 @@ class TestNotMeasured:
     def test_but_with_one_model_and_a_size(self, machine, plan):
         machine(gpu(0), speeds=Speeds(STEEP))
         assert chosen(plan(size="600x400")) == (4, 2)
+
+
+class TestBatchDeadline:
+    """Of a plan: how long the first frame of a batch may wait for others."""
+
+    def test_is_in_the_plan_with_the_frames_that_fill_the_batches(self, machine, plan):
+        machine(gpu(0), speeds=Speeds({}))
+        made = plan(batch=4, streams=2, batch_deadline_ms=20)
+        assert (made.fit.pipeline.batch_deadline, made.fit.pipeline.batch_frames) == (0.02, 8)
+        assert made.as_dict()["channels"]["batch_deadline"] == 0.02
+        assert not [note for note in made.notes if "batch-deadline" in note]
+
+    def test_is_in_the_plan_of_what_was_measured(self, machine, plan):
+        machine(gpu(0), speeds=Speeds(STEEP))
+        made = plan(batch_deadline_ms=20)
+        assert chosen(made) == (4, 2)
+        assert (made.fit.pipeline.batch_deadline, made.fit.pipeline.batch_frames) == (0.02, 8)
+
+    def test_is_none_unless_asked_for(self, machine, plan):
+        machine(gpu(0), speeds=Speeds({}))
+        assert plan(batch=4, streams=1).fit.pipeline.batch_deadline == 0
+
+    @pytest.mark.parametrize("how", [{"batch": 4, "streams": 1, "tile": 96}, {}], ids=["tiles", "one by one"])
+    def test_a_note_says_where_it_has_no_effect(self, machine, plan, how):
+        machine(gpu(0), speeds=Speeds(FLAT))
+        made = plan(batch_deadline_ms=20, **how)
+        assert made.fit.pipeline.batch_frames == 1
+        assert "no effect" in " ".join(made.notes)
+
+    @pytest.mark.parametrize(("how", "where"), [({"device": "cpu"}, "on the CPU"), ({"batch": 1}, "with --batch 1")])
+    def test_is_refused_where_pictures_are_computed_one_by_one(self, machine, plan, how, where):
+        machine(gpu(0), speeds=Speeds(FLAT))
+        with pytest.raises(errors.UsageError, match=where) as caught:
+            plan(batch_deadline_ms=20, **how)
+        assert "--batch-deadline-ms" in caught.value.remedy
+
+    def test_is_refused_where_a_call_would_be_given_up_before(self, machine, plan):
+        machine(gpu(0), speeds=Speeds(FLAT))
+        with pytest.raises(errors.UsageError, match="as long as a call may hang"):
+            plan(batch=4, batch_deadline_ms=2000, stall_timeout=2)
+
+    @pytest.mark.parametrize("value", [-1, 10_001, float("nan"), float("inf"), "soon", None, True])
+    def test_what_is_no_number_of_milliseconds_is_a_usage_error(self, value):
+        with pytest.raises(errors.UsageError, match="batch_deadline_ms must be a number"):
+            rave_trio.UpscaleOptions("a", "b", batch_deadline_ms=value)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from pathlib import Path
+
+from rave_trio.files import write_whole
 
 
 def cache_folder(kind: str) -> Path | None:
@@ -19,15 +19,7 @@ def cache_folder(kind: str) -> Path | None:
     return base / "rave-trio" / kind
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Make ``path`` hold ``text``, or leave it as it was; its folder is made.  Raises OSError."""
+def keep(path: Path, text: str) -> None:
+    """Make ``path`` hold ``text``, or leave it as it was; its folder is made.  Blocking; raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
+    write_whole(path, text.encode())

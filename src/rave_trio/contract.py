@@ -85,7 +85,11 @@ def read_contract(path: str | Path) -> RunContract:
 def contract_from(document: Mapping[str, Any]) -> RunContract:
     """The contract of plain values.  Raises GraphError with the clause."""
     clauses = {name: value for name, value in document.items() if name not in ("contract_schema_version", "$schema")}
-    version = document.get("contract_schema_version")
+    if "contract_schema_version" not in document:
+        raise GraphError(
+            "contract_schema_version is missing", remedy=f"write contract_schema_version {CONTRACT_SCHEMA_VERSION}"
+        )
+    version = document["contract_schema_version"]
     if version != CONTRACT_SCHEMA_VERSION or isinstance(version, bool):
         raise GraphError(
             f"contract_schema_version is {version!r}, and this rave-trio knows {CONTRACT_SCHEMA_VERSION}",

@@ -10,6 +10,7 @@ import attrs
 from rave_trio import errors
 from rave_trio.costs import Costs
 from rave_trio.frames import SurfaceDescriptor
+from rave_trio.inference.device_batches import together
 from rave_trio.inference.model import Geometry
 from rave_trio.pipeline import PipelineConfig
 from rave_trio.resizing import RESIZER_DEPTH
@@ -43,6 +44,8 @@ class Work:
     """Pictures at a time on each stream, if that was asked for."""
     stall_timeout: float | None
     """The limit that was asked for, in seconds."""
+    batch_deadline: float = 0.0
+    """Seconds for which a batch may be waited for."""
 
     @property
     def enhancing(self) -> tuple[Enhancing, ...]:
@@ -108,9 +111,14 @@ def best_fit(work: Work, limit: int | None) -> Fit:
     return smallest
 
 
-def fit_with(work: Work, fit: Fit, limit: int | None, *, streams: int, batch: int) -> Fit | None:
-    """``fit`` with other streams and batches; None if their memory does not fit into ``limit`` or the budget."""
-    other = _arrange(work, fit.geometries, streams, batch)
+def fit_with(
+    work: Work, fit: Fit, limit: int | None, *, streams: int, batch: int, channels: PipelineConfig | None = None
+) -> Fit | None:
+    """``fit`` with other streams and batches; None if their memory does not fit into ``limit`` or the budget.
+
+    ``channels`` are those to have in place of what is usual for so many at once.
+    """
+    other = _arrange(work, fit.geometries, streams, batch, channels)
     return other if other.memory <= (work.costs.budget if limit is None else limit) else None
 
 
@@ -201,7 +209,12 @@ def _arrange(
     if channels is None:
         waiting = (each.waiting(g, streams, batch) for each, g in zip(work.networks, geometries, strict=True))
         channels = _channels(max(waiting, default=1))
-    pipeline = attrs.evolve(channels, stall_timeout=_stall_timeout(work, flops * streams * batch))
+    pipeline = attrs.evolve(
+        channels,
+        stall_timeout=_stall_timeout(work, flops * streams * batch),
+        batch_deadline=work.batch_deadline,
+        batch_frames=batch_frames(geometries, streams, batch),
+    )
     # What goes in is held until its frame is done; between two steps lie what one has made and what the next is given.
     tensors = (pipeline.preprocessed_capacity + depth + 1) * costs.tensor(work.source)
     for step, made, taken in zip(work.steps, under_way, [*under_way[1:], 1], strict=True):
@@ -234,6 +247,13 @@ def _under_way(work: Work, geometries: Geometries, streams: int, batch: int) -> 
     networks = zip(work.networks, geometries, strict=True)
     depths = iter([costs.depth(geometry, streams, batch) for costs, geometry in networks])
     return [next(depths) if isinstance(step, Enhancing) else RESIZER_DEPTH for step in work.steps]
+
+
+def batch_frames(geometries: Geometries, streams: int, batch: int) -> int:
+    """Frames that fill a batch on each stream of the first model; 1 where each frame fills batches by itself."""
+    if not geometries or batch <= geometries[0].tiles:
+        return 1
+    return together(geometries[0], batch, streams)
 
 
 def _channels(waiting: int) -> PipelineConfig:

@@ -78,7 +78,10 @@ async def upscale(
 
     report = await run_stoppable(work, stop)
     if report is None:
-        raise early or Stopped(f"stopped at once; {job.output} is as it was and nothing else is left")
+        stopped = early or Stopped(f"stopped at once; {job.output} is as it was and no frames are kept")
+        if job.trace is not None and not job.overwrite:
+            stopped.remedy = "run the same command again, with --overwrite for the trace, to start over"
+        raise stopped
     return report
 
 
@@ -209,6 +212,6 @@ async def _written(report: PipelineReport) -> PipelineReport:
         await trio.to_thread.run_sync(write_report, report, path)
     except Exception as error:
         note = f"the report {path} could not be written: {getattr(error, 'strerror', None) or error}"
-        log.warning("%s", note, exc_info=not isinstance(error, OSError))
+        log.info("%s", note, exc_info=not isinstance(error, OSError))
         return attrs.evolve(report, notes=(*report.notes, note))
     return report

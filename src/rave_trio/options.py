@@ -59,6 +59,19 @@ def _positive_number(_job: object, field: attrs.Attribute[float | None], value: 
         raise UsageError(f"{field.name} must be above 0, not {value!r}")
 
 
+LONGEST_DEADLINE = 10_000.0
+"""Milliseconds that a batch may be waited for: far below what a call that hangs is given."""
+
+
+def _milliseconds(_job: object, field: attrs.Attribute[float], value: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and 0 <= value <= LONGEST_DEADLINE):
+        raise UsageError(
+            f"{field.name} must be a number from 0 to {LONGEST_DEADLINE:.0f}, not {value!r}",
+            remedy="give milliseconds; 0 waits for none",
+        )
+
+
 MOST_AT_ONCE = 64
 """Streams or pictures of a batch; more than any device gains from."""
 
@@ -101,8 +114,7 @@ def _as_path(value: str | Path) -> Path:
 
 
 def _port(job: object, field: attrs.Attribute[int | None], value: int | None) -> None:
-    _not_negative(job, field, value)
-    if value is not None and value > 65535:
+    if value is not None and not 0 <= value <= 65535:
         raise UsageError(f"there is no port {value}", remedy="give one up to 65535; 0 takes any that is free")
 
 
@@ -137,7 +149,8 @@ class UpscaleOptions:
 
     ``batch`` is how many frames or tiles a GPU computes at a time, ``streams`` how many such batches (on the CPU, how
     many frames or tiles) are worked on at once; None or ``auto`` means what is fastest: by the cores on the CPU,
-    measured once on a GPU.
+    measured once on a GPU.  ``batch_deadline_ms`` is for how many milliseconds the first frame of a batch may wait for
+    others to fill it; 0 has whatever is there started at once.
 
     ``vram_limit`` bounds the device's memory, on the CPU that of the frames and the network, in bytes or as ``2GiB``;
     ``stall_timeout`` is how many seconds a native call may take before it is given up, None meaning 60, or more where
@@ -160,6 +173,7 @@ class UpscaleOptions:
     tile: int | None = attrs.field(default=None, validator=_positive)
     batch: int | None = attrs.field(default=None, converter=_as_batch)
     streams: int | None = attrs.field(default=None, converter=_as_streams)
+    batch_deadline_ms: float = attrs.field(default=0.0, validator=_milliseconds)
     overwrite: bool = False
     video_stream: int | None = attrs.field(default=None, validator=_not_negative)
     frame_rate: Fraction | None = attrs.field(default=None, converter=as_rate)

@@ -6,6 +6,7 @@ The plan is a frozen value, and the same intent, media and device give the same 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ from rave_trio.media.probe import MediaInfo, probe
 from rave_trio.observe.places import check_places
 from rave_trio.options import UpscaleOptions
 from rave_trio.output import check_output
-from rave_trio.plan_notes import color_notes, hdr_notes, label_notes, media_notes
+from rave_trio.plan_notes import color_notes, deadline_notes, hdr_notes, label_notes, media_notes
 from rave_trio.promises import check_contract, check_device, refused
 from rave_trio.steps import Enhancing, StagePlan, Step, steps_of
 
@@ -304,7 +305,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
         from rave_trio.tuning import tuned  # which imports what carries plans out
 
         plan = tuned(plan, steps)
-    return plan, steps
+    return attrs.evolve(plan, notes=(*plan.notes, *deadline_notes(plan.fit.pipeline))), steps
 
 
 def _is_tuned(plan: EnginePlan) -> bool:
@@ -365,6 +366,7 @@ def _work(
         streams=options.streams,
         batch=options.batch,
         stall_timeout=options.stall_timeout,
+        batch_deadline=options.batch_deadline_ms / 1000,
     )
 
 
@@ -382,6 +384,17 @@ def _check_parallel(options: UpscaleOptions, choice: Choice, steps: tuple[Step, 
     if choice.gpu is None and batch > 1:
         raise errors.UsageError(
             "the CPU computes pictures one by one on each stream", remedy="use --batch 1, and --streams for several"
+        )
+    if options.batch_deadline_ms and (choice.gpu is None or options.batch == 1):
+        where = "with --batch 1" if choice.gpu is not None else "on the CPU"
+        raise errors.UsageError(
+            f"{where} pictures are computed one by one, and none waits for others",
+            remedy="leave out --batch-deadline-ms",
+        )
+    if options.batch_deadline_ms / 1000 >= (options.stall_timeout or math.inf):
+        raise errors.UsageError(
+            f"a batch may not be waited for as long as a call may hang, {options.stall_timeout:g} s",
+            remedy="use a smaller --batch-deadline-ms, or a larger --stall-timeout",
         )
     if choice.gpu is None and streams > cores:
         raise errors.UsageError(f"{cores} cores cannot keep {streams} streams busy", remedy=f"use --streams {cores}")

@@ -20,6 +20,7 @@ from rave_trio.media.encoders import (
 from rave_trio.media.hdr import is_held_by
 from rave_trio.media.probe import MediaInfo
 from rave_trio.media.tags import lost_file_tags, lost_tags
+from rave_trio.pipeline import PipelineConfig
 
 
 def media_notes(media: MediaInfo, graph: StageGraph, output: Path) -> list[str]:
@@ -70,6 +71,12 @@ def color_notes(source: SurfaceDescriptor, target: SurfaceDescriptor, *, dither:
     if untagged and source.height < HD_LINES <= target.height:
         notes.append("the input's colours are untagged: read as BT.601, written as BT.709, as players will assume")
     return notes
+
+
+def deadline_notes(pipeline: PipelineConfig) -> list[str]:
+    if not pipeline.batch_deadline or pipeline.batch_frames > 1:
+        return []
+    return ["--batch-deadline-ms has no effect: every frame is started at once, none waits for others"]
 
 
 def hdr_notes(media: MediaInfo, encoder: EncoderSettings, models: list[ModelMetadata]) -> list[str]:

@@ -69,11 +69,11 @@ PROFILES = {
 }
 
 
-def profile_named(name: str | None) -> ProfilePreset:
+def profile_named(name: object) -> ProfilePreset:
     """That profile, or the one that does nothing.  Raises UsageError for a name that there is not."""
     if name is None:
         return DEFAULT
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         raise UsageError(f"there is no profile {name!r}", remedy=f"use --profile {'|'.join(PROFILES)}")
     return PROFILES[name]
 

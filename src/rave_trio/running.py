@@ -156,14 +156,21 @@ class Run:
         )
 
     async def tell(self) -> None:
-        """Take down how the run is, and report progress, until cancelled."""
+        """Take down how the run is, and report progress, until cancelled.  A driver that hangs holds nothing up."""
+        await alongside(self._tell, self._look)
+
+    async def _tell(self) -> None:
         try:
             while True:
                 self._tell_once()
-                await trio.to_thread.run_sync(self.watch.read, abandon_on_cancel=True)
                 await trio.sleep(INTERVAL)
         finally:
             self._tell_once()  # the last word, whatever came of the run
+
+    async def _look(self) -> None:
+        while True:
+            await trio.to_thread.run_sync(self.watch.read, abandon_on_cancel=True)
+            await trio.sleep(INTERVAL)
 
     def _tell_once(self) -> None:
         self.watch.sample()

@@ -11,13 +11,13 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from rave_trio.caches import cache_folder, write_whole
+from rave_trio.caches import cache_folder, keep
 from rave_trio.devices.backends import library_version
 from rave_trio.devices.nvml import driver_version
 from rave_trio.fit import Fit, fit_with
@@ -113,6 +113,66 @@ Rate = Callable[[int, int], float | None]
 
 
 Steps = tuple[Step, ...]
+
+
+@attrs.frozen
+class Kept:
+    """What was remembered for ``auto``, or why nothing was."""
+
+    speeds: tuple[Speed, ...] = ()
+    reason: str | None = None
+    where: str = ""
+    """What it is remembered for, in words."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``chosen`` is what ``auto`` takes from now on."""
+        chosen = attrs.asdict(Tuning(self.speeds).best) if self.speeds else None
+        return {**attrs.asdict(self), "chosen": chosen}
+
+    def text(self) -> str:
+        """One line for people."""
+        if not self.speeds:
+            return f"nothing was remembered for auto: {self.reason}"
+        best = Tuning(self.speeds).best
+        return f"remembered: auto takes batch {best.batch} and streams {best.streams} for {self.where}"
+
+
+def network_rate(plan: EnginePlan, steps: Steps) -> float:
+    """Pictures of one tile a second of the plan's one model as the plan has it computed, measured as for ``auto``."""
+    step, (geometry,) = _enhancing(steps), plan.geometries
+    with speedometer(plan, steps, step) as measuring:
+        cell = step.model.geometry(geometry.tile_height, geometry.tile_width, None)
+        return measuring.rate(cell, plan.streams, plan.batch, seconds=SECONDS, warm_up=WARM_UP)
+
+
+def keep(plan: EnginePlan, steps: Steps, speeds: Iterable[Speed], *, complete: bool) -> Kept:
+    """Have ``auto`` choose by these speeds where it would measure for that plan, in place of what it remembered.
+
+    Only what ``auto`` may choose is kept, and nothing unless all was measured (``complete``): what failed, such as for
+    want of memory that something else has, may go another time.
+    """
+    if plan.gpu is None:
+        return Kept(reason="on the CPU auto goes by the cores")
+    if len(plan.models) != 1:
+        return Kept(reason="auto measures plans of one model alone")
+    key = key_of(plan, steps)
+    if len(key.batches) == len(key.streams) == 1:
+        return Kept(reason=f"for {key.backend} auto has nothing to choose")
+    if not complete:
+        return Kept(reason="not every combination could be measured")
+    allowed = [speed for speed in speeds if speed.batch in key.batches and speed.streams in key.streams]
+    if not allowed:
+        return Kept(reason=f"auto chooses among batches of {key.batches} and streams of {key.streams} alone")
+    tuning = Tuning(tuple(sorted(allowed, key=lambda speed: (speed.batch * speed.streams, speed.streams))))
+    folder = cache_folder("tuning")
+    if folder is not None:
+        remember(key, tuning, folder)
+    if folder is None or remembered(key, folder) != tuning:
+        return Kept(reason=f"the folder {folder} cannot be written" if folder else "there is no home folder")
+    height, width = key.tile
+    return Kept(
+        tuning.speeds, where=f"{plan.models[0].name} at {width}x{height}, {key.backend} {key.precision} on {key.gpu}"
+    )
 
 
 def tuned(plan: EnginePlan, steps: Steps) -> EnginePlan:
@@ -211,7 +271,7 @@ def remember(key: Key, tuning: Tuning, folder: Path) -> None:
     """Keep it for the next plan.  A folder that cannot be written is done without."""
     document = {"key": attrs.asdict(key), "speeds": [attrs.astuple(speed) for speed in tuning.speeds]}
     with contextlib.suppress(OSError):
-        write_whole(key.path(folder), json.dumps(document))
+        keep(key.path(folder), json.dumps(document))
 
 
 def _measured(plan: EnginePlan, steps: Steps, key: Key) -> tuple[Tuning, bool]:

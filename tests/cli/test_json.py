@@ -53,6 +53,22 @@ SUCCEEDS = {
     "fingerprint": [[]],
     "selftest": [[]],
     "audit stress": [["--frames", "4"]],
+    "benchmark": [
+        ["{clip}", "-m", "{model}", "--repeat", "1", "--warm-up", "0"],
+        [
+            "{clip}",
+            "-m",
+            "{model}",
+            "--repeat",
+            "1",
+            "--warm-up",
+            "0",
+            "--skip-encode",
+            "--sweep",
+            "streams=1,tile=auto",
+        ],
+    ],
+    "benchmark compare": [["{measured}", "{measured}"]],
     "completion": [["bash"]],
 }
 """Arguments by command.  A command that is not here, or has no schema, fails a test below."""
@@ -73,6 +89,8 @@ FAILS = {
     "probe": [["{nothing}"], ["{model}"]],
     "compare": [["{clip}", "{nothing}"]],
     "audit stress": [["--frames", "0"]],
+    "benchmark": [["{nothing}"], ["{clip}", "--sweep", "colour"]],
+    "benchmark compare": [["{clip}", "{nothing}"]],
     "completion": [["tcsh"]],
 }
 """The same where a command ends with an error of its own; an unknown flag fails every command."""
@@ -81,7 +99,7 @@ FAILS = {
 def commands(app: App, words: tuple[str, ...] = ()) -> Iterator[str]:
     """Every command that does something, by its words."""
     below = [name for name in app if not name.startswith("-")]
-    if words and not below:
+    if words and (not below or app.default_command is not None):
         yield " ".join(words)
     for name in below:
         yield from commands(app[name], (*words, name))
@@ -115,7 +133,7 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def fill(tmp_path, clip, nearest_x2, bunny):
+def fill(tmp_path, clip, nearest_x2, bunny, rave):
     """Makes the files that arguments name."""
 
     def write(name: str, content: object) -> str:
@@ -130,6 +148,12 @@ def fill(tmp_path, clip, nearest_x2, bunny):
     def picture() -> str:
         made = clip("picture.png", frames=1, codec="png", pixel_format="rgb24")
         return str(made)
+
+    def measured() -> str:
+        found, runs = tmp_path / "measured.json", ("--repeat", "1", "--warm-up", "0", "--overwrite")
+        made = rave("benchmark", clip(frames=3), "-m", nearest_x2, *runs, "--json-out", found)
+        assert made.status == 0, made.stderr
+        return str(found)
 
     rich = {"audio": True, "subtitle": "one", "chapters": True, "attachment": b"font", "title": "A title"}
     hdr = {"codec": "libx265", "pixel_format": "yuv420p10le", "options": {"x265-params": MASTERING}}
@@ -150,6 +174,7 @@ def fill(tmp_path, clip, nearest_x2, bunny):
             "contract.json", {"contract_schema_version": 1, "determinism_hash_frames": 2, "max_frame_ms": 1e9}
         ),
         "{impossible}": lambda: write("impossible.json", {"contract_schema_version": 1, "max_frame_ms": 1e-6}),
+        "{measured}": measured,
         "{nothing}": lambda: str(tmp_path / "nothing"),
         "{out}": lambda: str(tmp_path / "out"),
     }

@@ -99,3 +99,21 @@ def test_an_option_outside_the_table_is_refused(rave, bunny, tmp_path):
     assert result.status == 2
     assert "crf at its top level" in result.stderr
     assert not Path(tmp_path / "out.mkv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("upscale = 3\n", "upscale is no table"),
+        ("[[upscale]]\ncrf = 3\n", "upscale is no table"),
+        ("[upscale.graph]\ncrf = 3\n", "graph is a table"),
+        ('[upscale]\nprofile = ["fast"]\n', "there is no profile"),
+    ],
+)
+def test_a_file_of_another_shape_is_a_usage_error(rave, bunny, tmp_path, text, said):
+    config = tmp_path / "mine.toml"
+    config.write_text(text)
+    result = rave("upscale", bunny, tmp_path / "out.mkv", "--config", config)
+    assert result.status == 2
+    assert said in result.stderr
+    assert not Path(tmp_path / "out.mkv").exists()

@@ -140,8 +140,9 @@ def test_a_stopped_command_was_served_and_leaves_a_whole_trace(long_clip, tmp_pa
         assert b'rave_trio_frames_total{stage="encode"}' in answer.read()
     assert not trace.exists()
     running.send_signal(signal.SIGINT)
-    running.communicate(timeout=60)
+    stdout, _ = running.communicate(timeout=60)
     assert running.returncode == 130
+    assert "with --overwrite for the trace" in json.loads(stdout)["error"]["remedy"]
     assert json.loads(trace.read_text())["traceEvents"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.txt", "out.partial.mkv", "t.json"]
     with pytest.raises(OSError, match="refused"):

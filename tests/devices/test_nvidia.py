@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import types
 from pathlib import Path
 
 import attrs
 import pytest
 
-from rave_trio.devices import nvidia
+from rave_trio.devices import nvidia, nvml
 from rave_trio.devices.nvidia import Gpu, probe_nvidia, video_engines
 from rave_trio.devices.nvml import (
     GpuGauge,
@@ -506,3 +507,25 @@ def test_the_probes_import_no_library_into_this_process(host, library):
     library("PyNvVideoCodec.py", ANSWERS)
     assert probe_nvidia().usable[0].video.decoders
     assert Path(str(getattr(sys.modules.get("PyNvVideoCodec"), "__file__", ""))) == Path()
+
+
+def test_a_driver_that_does_not_answer_keeps_no_gauge_from_closing(host, monkeypatch):
+    module = host(Board())
+    asked, answered = threading.Event(), threading.Event()
+
+    def hang(_handle):
+        asked.set()
+        answered.wait()
+        raise module.NVMLError(999)
+
+    gauge = GpuGauge(UUIDS[0])
+    monkeypatch.setattr(module, "nvmlDeviceGetUtilizationRates", hang)
+    monkeypatch.setattr(nvml, "CLOSE_PATIENCE", 0.01)
+    reader = threading.Thread(target=gauge.read)
+    reader.start()
+    asked.wait()
+    gauge.close()
+    assert module.open == 1, "NVML is not closed under a call that is in it"
+    answered.set()
+    reader.join()
+    assert module.open == 0, "the call that came back has closed it"

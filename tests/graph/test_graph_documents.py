@@ -79,7 +79,7 @@ def test_what_is_wrong_in_a_document_is_told_with_its_path(stages, said):
         ({}, "graph_schema_version is missing"),
         ({"graph_schema_version": 1}, "stages is missing"),
         ({"graph_schema_version": 1, "stages": {}}, "stages must be a list"),
-        ({"graph_schema_version": 1, "stages": [], "stage": []}, "there is no stage in a graph"),
+        ({"graph_schema_version": 1, "stages": [], "stage": []}, "stage is unknown"),
         (document({"kind": "enhance"}, version=7), "graph_schema_version is 7"),
         (document({"kind": "enhance"}, version="1"), "graph_schema_version is '1'"),
         (document({"kind": "enhance"}, version=True), "graph_schema_version is True"),
@@ -93,11 +93,11 @@ def test_a_document_of_another_form_is_refused(found, said):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("g.json", b"{", "g.json: is no JSON"),
-        ("g.toml", b"stages = [", "g.toml: is no TOML"),
-        ("g.json", b"\xff\xfe", "g.json: cannot be read: it is no text"),
-        ("g.json", b"[]", "g.json: is no object"),
-        ("g.json", b"[" * 100_000, "g.json: is "),
+        ("g.json", b"{", "g.json: it is no JSON"),
+        ("g.toml", b"stages = [", "g.toml: it is no TOML"),
+        ("g.json", b"\xff\xfe", "g.json: it cannot be read: it is no text"),
+        ("g.json", b"[]", "g.json: it is no object"),
+        ("g.json", b"[" * 100_000, "g.json: it is "),
     ],
 )
 def test_files_that_are_no_graphs_are_refused_by_name(tmp_path, name, content, said):
@@ -107,7 +107,7 @@ def test_files_that_are_no_graphs_are_refused_by_name(tmp_path, name, content, s
 
 
 def test_a_file_that_is_not_there_is_said_so(tmp_path):
-    with pytest.raises(errors.GraphError, match=r"none\.json: cannot be read: No such file"):
+    with pytest.raises(errors.GraphError, match=r"none\.json: it cannot be read: No such file"):
         read_graph(tmp_path / "none.json")
     with pytest.raises(errors.GraphError, match="cannot be read"):
         read_graph(tmp_path)

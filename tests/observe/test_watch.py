@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 import types
 
 import attrs
@@ -114,3 +115,29 @@ async def test_a_port_in_use_lets_go_of_the_gpu_and_makes_no_trace(bunny, tmp_pa
             watching(bunny, tmp_path, UUID, metrics_port=taken.getsockname()[1], trace=tmp_path / "t.json")
     assert nvml.open == 0
     assert not list(tmp_path.iterdir())
+
+
+async def test_a_driver_that_hangs_holds_up_neither_the_progress_nor_the_end_of_a_run(
+    long_clip, tmp_path, nearest_x2, monkeypatch
+):
+    answered, told, genuine, stop = threading.Event(), [], Watch.read, rave_trio.Stop()
+
+    def read(watch):
+        genuine(watch)
+        if watch.health() is not None:  # the run has begun
+            answered.wait()
+
+    def count(progress):
+        told.append(progress.done)
+        if len(told) == 4:
+            stop.request()
+
+    monkeypatch.setattr(Watch, "read", read)
+    try:
+        with pytest.raises(rave_trio.Stopped):
+            await rave_trio.upscale(
+                long_clip, tmp_path / "out.mkv", model=str(nearest_x2), on_progress=count, stop=stop
+            )
+    finally:
+        answered.set()
+    assert len(told) >= 4

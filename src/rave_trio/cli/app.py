@@ -18,6 +18,7 @@ from cyclopts.config import Dict, Env, Toml
 from rave_trio import __version__, errors
 from rave_trio.cli import (
     audit,
+    benchmark,
     compare,
     completion,
     devices,
@@ -42,9 +43,9 @@ TABLE = "upscale"
 """The one table of a configuration file."""
 
 EPILOGUE = """\
-**Configuration** comes from the flag, else its variable (`RAVE_TRIO_CRF` for `--crf`), else the table `[upscale]` of a
-TOML file (`--config`, else `./rave-trio.toml`, else `~/.config/rave-trio/config.toml`), else the `--profile`, else
-the default.
+**Configuration** comes from the flag, else its variable (`RAVE_TRIO_CRF` for `--crf`), else, for upscale, plan and
+graph show, the table `[upscale]` of a TOML file (`--config`, else `./rave-trio.toml`, else
+`~/.config/rave-trio/config.toml`) and then the `--profile`, else the default.
 
 **Exit status**: 0 done; 1 compare found differences, selftest a failure, or audit a promise that does not hold; 2
 usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59 a fault of rave-trio; 60-69 watching
@@ -77,6 +78,7 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
     app.command(upscale.upscale, config=upscale_sources)
     app.command(plan.plan, config=plan_sources)
     app.command(graph.app(plan_sources))
+    app.command(benchmark.app(plan_sources))
     app.command(image.image)
     app.command(probe.probe)
     app.command(compare.compare)
@@ -172,6 +174,13 @@ def _well_formed(path: Path) -> Path:
     if strange := sorted(tables.keys() - {TABLE}):
         raise errors.UsageError(
             f"{path} has {', '.join(strange)} at its top level", remedy=f"put options into the table [{TABLE}]"
+        )
+    table = tables.get(TABLE, {})
+    if not isinstance(table, dict):
+        raise errors.UsageError(f"{path}: {TABLE} is no table", remedy=f"write [{TABLE}] above the options")
+    if nested := sorted(name for name, value in table.items() if isinstance(value, dict)):
+        raise errors.UsageError(
+            f"{path}: {nested[0]} is a table", remedy=f"give {nested[0]} the value that its flag takes"
         )
     return path
 

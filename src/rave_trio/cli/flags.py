@@ -97,6 +97,9 @@ class JobFlags:
     streams: str = "auto"
     """Batches that a GPU, or frames that the CPU works on at once; auto goes by the cores, on a GPU by measuring."""
 
+    batch_deadline_ms: float = 0.0
+    """Let the first frame of a batch wait this many milliseconds for others to fill it; 0 starts with what is there."""
+
     vram_limit: str | None = None
     """Use at most this much memory for frames and network, as 2GiB or 800MB; by default half of what is there."""
 
@@ -138,6 +141,7 @@ class JobFlags:
 
     contract: Path | None = None
     """Keep what this contract (JSON or TOML) asks of the run, or refuse or fail; see docs/graph.md."""
+
     trace: Path | None = None
     """Write a trace of the run to this file, for Perfetto or chrome://tracing."""
 
@@ -145,7 +149,8 @@ class JobFlags:
     """Write a report of the run to this file: a page (.html) or JSON (.json)."""
 
     metrics_port: int | None = None
-    """Serve metrics for Prometheus at this port while the run lasts, and its health at /healthz; 0 takes a free one."""
+    """Serve metrics for Prometheus at this port while the run lasts, and its health at /healthz; 0 takes a free one,
+    which -v tells."""
 
     metrics_host: str = "127.0.0.1"
     """The address to serve metrics at; 0.0.0.0 lets other machines read them."""

@@ -74,7 +74,7 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
         (
             "channels",
             f"decoded {channels.decoded_capacity}, preprocessed {channels.preprocessed_capacity}, "
-            f"upscaled {channels.upscaled_capacity}; {plan.depth} frames in the backend",
+            f"upscaled {channels.upscaled_capacity}; {plan.depth} frames in the backend" + _deadline(plan),
         ),
         ("memory", f"about {plan.fit.memory / 1e6:,.0f} MB beside the libraries"),
         ("time", guess.text()),
@@ -82,6 +82,13 @@ def _text(plan: EnginePlan, guess: Estimate) -> str:
     rows += [("stream", _carried(carriage)) for carriage in plan.carriage]
     rows += [("note", note) for note in plan.notes]
     return table(rows)
+
+
+def _deadline(plan: EnginePlan) -> str:
+    channels = plan.fit.pipeline
+    if not channels.batch_deadline or channels.batch_frames == 1:
+        return ""
+    return f"; up to {1000 * channels.batch_deadline:g} ms until {channels.batch_frames} frames fill the batches"
 
 
 def _stages(plan: EnginePlan) -> list[tuple[str, str]]:

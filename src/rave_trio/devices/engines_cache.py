@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from rave_trio.caches import cache_folder, write_whole
+from rave_trio.caches import cache_folder, keep
 from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, VideoEngines, video_engines
 
 FORMAT = 1
@@ -32,7 +32,7 @@ def remembered_engines(gpu: Gpu, driver: str | None, library: str | None) -> Vid
     found = video_engines(gpu, True)
     if found.decoders:  # else something may have been in the way
         with contextlib.suppress(OSError):
-            write_whole(path, json.dumps(attrs.asdict(found)))
+            keep(path, json.dumps(attrs.asdict(found)))
     return found
 
 

@@ -10,7 +10,9 @@ Threads: any; each call opens the library and closes it again, but for a :class:
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -19,6 +21,11 @@ import attrs
 from rave_trio.devices.libraries import EXTRA
 
 T = TypeVar("T")
+
+CLOSE_PATIENCE = 1.0
+"""Seconds that closing a gauge waits for a driver that does not answer; a reading takes a millisecond."""
+
+log = logging.getLogger("rave_trio.devices")
 
 
 class NvmlUnavailable(RuntimeError):
@@ -120,10 +127,12 @@ class GpuLoad:
 
 
 class GpuGauge:
-    """Reads one GPU again and again, NVML held open.  Any thread."""
+    """Reads one GPU again and again, NVML held open.  Any thread; one reading at a time."""
 
     def __init__(self, uuid: str) -> None:
         """Raises NvmlUnavailable where there is nothing to read."""
+        self._reading = threading.Lock()
+        self._closing = False
         with contextlib.ExitStack() as held:
             self._module = held.enter_context(nvml())
             self._handle = next(_handles(self._module, uuid), None)
@@ -132,7 +141,30 @@ class GpuGauge:
             self._held = held.pop_all()
 
     def read(self) -> GpuLoad:
-        """How things are now.  Blocks for as long as the driver takes, a millisecond or so."""
+        """How things are now; nothing is known once it is closed.  Blocks for as long as the driver takes."""
+        with self._reading:
+            found = GpuLoad() if self._closing else self._read()
+        if self._closing:
+            self._let_go()
+        return found
+
+    def close(self) -> None:
+        """Let go of NVML; if a reading does not return, that lets go when it does.  Idempotent."""
+        self._closing = True
+        if not self._let_go(CLOSE_PATIENCE):
+            log.warning("the NVIDIA driver does not answer; its management library is left open")
+
+    def _let_go(self, patience: float = -1) -> bool:
+        """Close NVML unless a call is still in it after so many seconds; whether that was done."""
+        if not self._reading.acquire(timeout=patience):
+            return False
+        try:
+            self._held.close()
+        finally:
+            self._reading.release()
+        return True
+
+    def _read(self) -> GpuLoad:
         module, handle = self._module, self._handle
         memory = asked(module, module.nvmlDeviceGetMemoryInfo, handle)
         rates = asked(module, module.nvmlDeviceGetUtilizationRates, handle)
@@ -144,10 +176,6 @@ class GpuGauge:
             None if decoder is None else decoder[0] / 100,
             None if encoder is None else encoder[0] / 100,
         )
-
-    def close(self) -> None:
-        """Let go of NVML.  Idempotent."""
-        self._held.close()
 
 
 def _handles(module: Any, uuid: str) -> Iterator[Any]:

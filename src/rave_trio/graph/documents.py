@@ -36,16 +36,16 @@ def read_document(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise GraphError(f"cannot be read: {why}", remedy="check the path") from error
+        raise GraphError(f"it cannot be read: {why}", remedy="check the path") from error
     try:
         found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except ValueError as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
-        raise GraphError(f"is no {kind}: {error}", remedy="correct the file; TOML files end in .toml") from error
+        raise GraphError(f"it is no {kind}: {error}", remedy="correct the file; TOML files end in .toml") from error
     except RecursionError as error:
-        raise GraphError("is nested too deeply", remedy="correct the file") from error
+        raise GraphError("it is nested too deeply", remedy="correct the file") from error
     if not isinstance(found, dict):
-        raise GraphError("is no object", remedy="see docs/graph.md for examples")
+        raise GraphError("it is no object", remedy="see docs/graph.md for examples")
     return found
 
 
@@ -55,7 +55,7 @@ def graph_from(document: Mapping[str, Any], folder: Path | None = None) -> Stage
     ``folder`` is where relative paths of models begin, the current one if it is not given.
     """
     if strange := sorted(document.keys() - HEAD):
-        raise GraphError(f"there is no {strange[0]} in a graph", remedy="a graph has graph_schema_version and stages")
+        raise GraphError(f"{strange[0]} is unknown", remedy="a graph has graph_schema_version and stages")
     for name in ("graph_schema_version", "stages"):
         if name not in document:
             raise GraphError(f"{name} is missing", remedy="see docs/graph.md for examples")

@@ -16,7 +16,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 import attrs
 
 from rave_trio.caches import cache_folder
+from rave_trio.files import UNFINISHED, write_whole
 
 log = logging.getLogger("rave_trio.inference")
 
@@ -39,7 +39,6 @@ DEFAULT_LIMIT = 4 << 30
 SUFFIXES = {"engine": ".engine", "runtime": ".runtime"}
 """What is kept: engines, and what the runtime compiled for them."""
 
-UNFINISHED = ".tmp"
 ABANDONED_AFTER = 3600.0
 """Seconds after which an unfinished file is taken for one whose writer was killed; writing takes far less."""
 
@@ -130,7 +129,7 @@ class EngineCache:
             return False
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(path, _header(key, kind, payload), payload)
+            write_whole(path, _header(key, kind, payload), payload)
         except OSError as error:
             log.warning("the engine cache %s cannot be written, so engines are built anew: %s", path.parent, error)
             return False
@@ -177,24 +176,3 @@ def _header(key: EngineKey, kind: str, payload: bytes) -> bytes:
         "sha256": hashlib.sha256(payload).hexdigest(),
     }
     return FIRST_LINE + json.dumps(described, sort_keys=True).encode() + b"\n"
-
-
-def _write(path: Path, header: bytes, payload: bytes) -> None:
-    """Make ``path`` hold both, or leave it as it was."""
-    descriptor, name = tempfile.mkstemp(UNFINISHED, f".{path.stem[:16]}.", path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(header)
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

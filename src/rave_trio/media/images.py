@@ -12,8 +12,8 @@ import av
 from av.packet import Packet
 
 from rave_trio.errors import EncodeError, MuxError, OutputExists
+from rave_trio.files import sync
 from rave_trio.frames import Frame
-from rave_trio.media._disk import sync
 from rave_trio.media._libav import writing
 from rave_trio.media.encoders import EncoderSettings, configure
 from rave_trio.media.parts import FrameTimes, Part

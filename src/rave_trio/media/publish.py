@@ -16,8 +16,8 @@ import av
 from av.packet import Packet
 
 from rave_trio import errors
+from rave_trio.files import sync
 from rave_trio.media import chapters
-from rave_trio.media._disk import sync
 from rave_trio.media._libav import demux, fraction, writing
 from rave_trio.media.carriage import Carriage, Fate, add_copy
 from rave_trio.media.containers import Container, container_of

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +11,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from rave_trio import errors
+from rave_trio.files import check_place, is_same, write_whole
 from rave_trio.frames import SurfaceDescriptor
-from rave_trio.media._disk import sync
 from rave_trio.media._libav import writing
 from rave_trio.media.picture import first_picture
 from rave_trio.media.probe import probe
@@ -42,45 +39,20 @@ def check_still(path: Path, source: Path, *, overwrite: bool) -> None:
         raise errors.ContainerUnsupported(
             f"{path} does not end in {ENDING}", remedy=f"name a file that ends in {ENDING}"
         )
-    if not path.parent.is_dir():
-        raise errors.OutputFolderMissing(f"there is no folder {path.parent} for {path.name}")
-    if path.is_dir():
-        raise errors.OutputNotWritable(f"{path} is a folder", remedy="name a file, not a folder")
-    if path.exists() and source.exists() and path.samefile(source):
+    if is_same(path, source):
         raise errors.OutputIsInput(f"{path} is the input itself")
-    if os.path.lexists(path) and not overwrite:
-        raise errors.OutputExists(f"{path} exists already")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise errors.OutputNotWritable(f"the folder {path.parent} may not be written to")
+    check_place(path, overwrite=overwrite)
 
 
 def write_still(frame: VideoFrame, path: Path) -> None:
     """A frame in a format of PNG's as a file, which is there when it is whole.  Blocking.
 
-    Raises OutputNotWritable, DiskFull, EncodeError or MuxError; the path is as it was then.
+    Raises OutputNotWritable, DiskFull or EncodeError; the path is as it was then.
     """
     context = av.VideoCodecContext.create("png", "w")
     assert isinstance(context, av.VideoCodecContext)
     context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
     with writing(path, errors.EncodeError):
         packets: list[Packet[Any]] = [*context.encode(frame), *context.encode(None)]
-    with writing(path, errors.MuxError):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        made = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.writelines(bytes(packet) for packet in packets)
-            made.chmod(0o666 & ~_umask())
-            sync(made)
-            made.replace(path)
-            sync(path.parent)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                made.unlink()
-
-
-def _umask() -> int:
-    """What the process takes from new files' permissions; it can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    with writing(path, errors.OutputNotWritable):
+        write_whole(path, *(bytes(packet) for packet in packets))

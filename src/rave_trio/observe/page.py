@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from rave_trio.files import write_whole
 from rave_trio.media.crops import Crops, take_crops
 from rave_trio.observe import svg
-from rave_trio.observe.places import NewFile
 from rave_trio.observe.series import Number, rates
 from rave_trio.pipeline.metrics import StageMetrics
 from rave_trio.plan import EnginePlan
@@ -31,13 +31,7 @@ def write_report(report: PipelineReport, path: Path) -> None:
     """Write ``report`` as its ending says, ``.json`` or ``.html``; whole or not at all.  Blocking; raises OSError."""
     is_json = path.suffix.lower() == ".json"
     text = json.dumps(report.as_dict(), default=str, indent=1) if is_json else page(report, _crops(report))
-    new = NewFile(path)
-    try:
-        new.file.write(text)
-    except BaseException:
-        new.discard()
-        raise
-    new.publish()
+    write_whole(path, text.encode())
 
 
 def _crops(report: PipelineReport) -> Crops | None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from rave_trio.observe.places import NewFile
+from rave_trio.files import NewFile
 from rave_trio.pipeline.metrics import BUSY, STAGES
 
 ROWS = (*STAGES, "publish")

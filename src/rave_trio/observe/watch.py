@@ -91,8 +91,8 @@ class Watch:
                 except OSError as error:
                     raise OutputNotWritable(f"{options.trace} cannot be written: {error.strerror}") from error
                 held.callback(self._end_trace, self._trace)
+            self.read()
             self._held = held.pop_all()
-        self.read()
 
     @property
     def observer(self) -> Observer | None:
@@ -218,7 +218,7 @@ class Watch:
         trace.close()
         self.notes += trace.notes
         for note in trace.notes:
-            log.warning("%s", note)
+            log.info("%s", note)
 
 
 @attrs.frozen

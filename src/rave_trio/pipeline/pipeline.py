@@ -26,6 +26,7 @@ from rave_trio.errors import FrameCountMismatch, Stalled, located
 from rave_trio.frames import Frame
 from rave_trio.memory import Interrupted, Waiting
 from rave_trio.pipeline.channels import FrameChannel
+from rave_trio.pipeline.gathering import Gathering
 from rave_trio.pipeline.metrics import (
     BUSY,
     STAGES,
@@ -56,6 +57,10 @@ class PipelineConfig:
     """Between inference and encode."""
     stall_timeout: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     """Seconds after which a call that has not returned is taken to be stuck; infinity to wait for ever."""
+    batch_deadline: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
+    """Seconds for which the first frame of a batch may wait for others to fill it; 0 starts with what is there."""
+    batch_frames: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    """Frames that fill the backend's batches; looked at only with a deadline."""
 
 
 class _Stage:
@@ -178,6 +183,7 @@ class UpscalePipeline:
     ) -> None:
         config = config or PipelineConfig()
         self._waiting = waiting or Waiting()
+        self._config = config
         self._watch = Watch(self._waiting, config.stall_timeout)
         stages = (_Stage(name, self._watch, config.stall_timeout, observer) for name in STAGES)
         self._decode, self._preprocess, self._inference, self._encode = stages
@@ -294,9 +300,13 @@ class UpscalePipeline:
 
     @enable_ki_protection
     async def _inference_loop(self, backend: Backend, to_surface: Converter, nursery: trio.Nursery) -> None:
-        """Keep the backend full: collect only when no more may be under way, or nothing else is there to submit."""
+        """Keep the backend full: collect only when no more may be under way, or nothing else is there to submit.
+
+        Before a batch is started that is not full, more frames are waited for, if there is a deadline for that.
+        """
         stage = self._inference
         under_way: deque[int] = deque()
+        gathering = Gathering(self._config.batch_frames, self._config.batch_deadline)
 
         def collect() -> Frame:
             frame = stage.expect(backend.collect(), under_way[0])
@@ -309,17 +319,29 @@ class UpscalePipeline:
             finally:
                 self._postprocess += time.perf_counter() - began
 
+        async def next_frame() -> Frame | None:
+            """What to submit now, if anything: None where it is time to collect, and after the last."""
+            if not under_way or self._preprocessed.depth:
+                return await stage.take(self._preprocessed)
+            if gathering.waits(len(under_way)):
+                with trio.move_on_at(gathering.deadline):
+                    return await stage.take(self._preprocessed)
+            return None
+
         try:
             with stage.located():
                 while True:
-                    if under_way and (len(under_way) >= backend.depth or not self._preprocessed.depth):
+                    submitted = await next_frame() if len(under_way) < backend.depth else None
+                    if submitted is not None:
+                        await stage.work_on(submitted, backend.submit)
+                        under_way.append(submitted.index)
+                        gathering.submitted()
+                    elif under_way:
                         stage.frame = under_way[0]
+                        gathering.collecting(len(under_way))
                         frame = await stage.work(collect)
                         under_way.popleft()
                         await stage.give(frame, self._upscaled)
-                    elif (submitted := await stage.take(self._preprocessed)) is not None:
-                        await stage.work_on(submitted, backend.submit)
-                        under_way.append(submitted.index)
                     else:
                         break
                 self._upscaled.finish_sending()
