@@ -36,10 +36,15 @@ from rave_trio.pipeline import PipelineConfig
 from rave_trio.pipeline.metrics import ChannelMetrics
 from rave_trio.report import SCHEMA as REPORT
 from rave_trio.tuning import Speed
+from rave_trio.validation import Outcome
 
 GPU = {"$ref": "report.json#/$defs/gpu"}
 GRAPH = {"$ref": "graph.json"}
 OBJECT: Schema = {"type": "object"}
+FINDINGS: dict[str, Schema] = {
+    "level": {"enum": ["pass", "warn", "fail"], "description": "That of the worst finding."},
+    "findings": listed({"$ref": "report.json#/$defs/finding"}),
+}
 
 
 def _media() -> Schema:
@@ -91,6 +96,13 @@ def _success() -> dict[str, dict[str, Schema]]:
         "backends": listed(shape_of(Backend)),
         "libraries": listed(shape_of(Library)),
     }
+    validated = {
+        "fixture": {**TEXT, "description": "Its path."},
+        **FINDINGS,
+        "outcome": nullable(shape_of(Outcome)),
+        "written": {**FLAG, "description": "Whether the file was given this machine's hashes."},
+        "passed": FLAG,
+    }
     profile = closed({"name": TEXT, "says": TEXT, "options": OBJECT, "clauses": OBJECT})
     return {
         "upscale": {"report": {"$ref": "report.json"}},
@@ -104,6 +116,8 @@ def _success() -> dict[str, dict[str, Schema]]:
         "devices": {"devices": closed(devices)},
         "fingerprint": {"fingerprint": {"$ref": "report.json#/$defs/fingerprint"}},
         "selftest": {"selftest": closed({"passed": FLAG, "results": listed(shape_of(CheckResult))})},
+        "audit": {"audit": closed(FINDINGS)},
+        "validate": {"validation": closed({"passed": FLAG, "fixtures": listed(closed(validated))})},
         "audit stress": {"stress": closed(stress)},
         "benchmark": {
             "benchmark": {"$ref": "benchmark.json#/$defs/benchmark"},

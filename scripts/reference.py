@@ -230,7 +230,8 @@ def error_table() -> str:
     ]
     rows.sort(key=lambda row: int(row[0]))
     head = ("status", "class in `rave_trio.errors`", "code", "kind", "remedy, unless the message has a better one")
-    also = "0 is done; 1: `compare` found differences, `selftest` a failure, or `audit` a promise that does not hold."
+    also = "0 is done; 1: `compare` found differences, `selftest` a failure, `audit` a promise that does not hold, or"
+    also += " `validate` a fixture that does not."
     return f"## All of them\n\n{also}\n\n{table(head, rows)}"
 
 

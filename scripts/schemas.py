@@ -11,12 +11,14 @@ from command_schemas import SUCCESS, command_schema, failure_schema, file_of, re
 
 from rave_trio.bench.schema import benchmark_schema
 from rave_trio.graph.schema import contract_schema, graph_schema
+from rave_trio.validation.fixture import fixture_schema
 
 FOLDER = Path(__file__).resolve().parent.parent / "src" / "rave_trio" / "schemas"
 
 MADE = {
     "graph": graph_schema,
     "contract": contract_schema,
+    "fixture": fixture_schema,
     "report": report_schema,
     "failure": failure_schema,
     "benchmark": benchmark_schema,

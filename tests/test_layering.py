@@ -54,6 +54,7 @@ FLOORS = {
     "testing": 3,
     "audit": 3,
     "bench": 3,
+    "validation": 3,
     "cli": 4,
     "__main__": 5,
 }

@@ -290,7 +290,7 @@ class WatchError(RaveError):
 
 class MetricsPortUnavailable(WatchError):
     code, exit_code, kind = 900, 60, "metrics_port_unavailable"
-    default_remedy = "choose another --metrics-port (0 takes any that is free) or --metrics-host"
+    default_remedy = "choose another --metrics-port or --metrics-host; port 0 takes any that is free"
 
 
 class ContractError(RaveError):

@@ -105,7 +105,7 @@ def best_fit(work: Work, limit: int | None) -> Fit:
         several = {"--batch": smallest.batch, "--streams": smallest.streams}
         less = ["--tile", *(flag for flag, count in several.items() if count > 1)]
         raise errors.OutOfMemory(
-            f"this needs at least {_mebibytes(smallest.memory)}, more than the limit of {_mebibytes(budget)}",
+            f"this needs at least {_mebibytes(smallest.memory)}, more than the limit of {_limit(budget)}",
             remedy=f"use --vram-limit {_mebibytes(smallest.memory)}, or a smaller {' or '.join(less)}",
         )
     return smallest
@@ -271,6 +271,11 @@ def _stall_timeout(work: Work, flops: int) -> float:
     if work.stall_timeout is not None:
         return work.stall_timeout
     return max(STALL_TIMEOUT, round(flops / work.costs.slowest))
+
+
+def _limit(nbytes: int) -> str:
+    """In whole MiB, rounded down, so that it is below what does not fit."""
+    return f"{nbytes // 2**20}MiB" if nbytes >= 2**20 else f"{nbytes} bytes"
 
 
 def _mebibytes(nbytes: int) -> str:

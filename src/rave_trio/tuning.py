@@ -17,7 +17,8 @@ from typing import Any
 
 import attrs
 
-from rave_trio.caches import cache_folder, keep
+from rave_trio.caches import cache_folder
+from rave_trio.caches import keep as keep_file
 from rave_trio.devices.backends import library_version
 from rave_trio.devices.nvml import driver_version
 from rave_trio.fit import Fit, fit_with
@@ -271,7 +272,7 @@ def remember(key: Key, tuning: Tuning, folder: Path) -> None:
     """Keep it for the next plan.  A folder that cannot be written is done without."""
     document = {"key": attrs.asdict(key), "speeds": [attrs.astuple(speed) for speed in tuning.speeds]}
     with contextlib.suppress(OSError):
-        keep(key.path(folder), json.dumps(document))
+        keep_file(key.path(folder), json.dumps(document))
 
 
 def _measured(plan: EnginePlan, steps: Steps, key: Key) -> tuple[Tuning, bool]:

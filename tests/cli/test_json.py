@@ -12,7 +12,7 @@ from made_up_gpus import BOTH, gpu, machine
 from referencing import Registry, Resource
 
 from rave_trio import UpscaleOptions, job, make_plan
-from rave_trio.audit import selftest, stress
+from rave_trio.audit import selftest, stress, suite
 from rave_trio.audit.selftest import Check
 from rave_trio.cli.app import build_app
 from rave_trio.devices import nvidia
@@ -52,6 +52,7 @@ SUCCEEDS = {
     "devices": [[]],
     "fingerprint": [[]],
     "selftest": [[]],
+    "audit": [["{clip}", "--quick", "--device", "cpu"]],
     "audit stress": [["--frames", "4"]],
     "benchmark": [
         ["{clip}", "-m", "{model}", "--repeat", "1", "--warm-up", "0"],
@@ -69,6 +70,7 @@ SUCCEEDS = {
         ],
     ],
     "benchmark compare": [["{measured}", "{measured}"]],
+    "validate": [["{fixture}", "--update"], ["{fixture}", "{odd}"]],
     "completion": [["bash"]],
 }
 """Arguments by command.  A command that is not here, or has no schema, fails a test below."""
@@ -88,9 +90,11 @@ FAILS = {
     "image": [["{clip}", "{out}.jpg"]],
     "probe": [["{nothing}"], ["{model}"]],
     "compare": [["{clip}", "{nothing}"]],
+    "audit": [["{nothing}"]],
     "audit stress": [["--frames", "0"]],
     "benchmark": [["{nothing}"], ["{clip}", "--sweep", "colour"]],
     "benchmark compare": [["{clip}", "{nothing}"]],
+    "validate": [["{fixture}", "{nothing}"]],
     "completion": [["tcsh"]],
 }
 """The same where a command ends with an error of its own; an unknown flag fails every command."""
@@ -128,6 +132,7 @@ def check(command: str, document: object) -> None:
 def quick(monkeypatch):
     """Checks of the machine that take no time."""
     monkeypatch.setattr(selftest, "all_checks", lambda: [Check("cpu", lambda folder: f"looked into {folder}")])
+    monkeypatch.setattr(suite, "QUICK", suite.Extent(runs=3, stressed=4))
     defaults = {**stress.stress_test_synthetic.__kwdefaults__, "sizes": ((64, 32), (96, 64))}
     monkeypatch.setattr(stress.stress_test_synthetic, "__kwdefaults__", defaults)
 
@@ -144,6 +149,18 @@ def fill(tmp_path, clip, nearest_x2, bunny, rave):
         whole = bunny.read_bytes()
         (tmp_path / "broken.mkv").write_bytes(whole[: len(whole) // 3])
         return str(tmp_path / "broken.mkv")
+
+    def fixture(name: str, model: object) -> str:
+        clip(frames=3)
+        lines = [
+            "fixture_schema_version = 1",
+            'input = "in.mkv"',
+            f'model = "{model}"',
+            "frames = 3",
+            "max_seconds = 99",
+        ]
+        (tmp_path / name).write_text("\n".join(lines))
+        return str(tmp_path / name)
 
     def picture() -> str:
         made = clip("picture.png", frames=1, codec="png", pixel_format="rgb24")
@@ -175,6 +192,8 @@ def fill(tmp_path, clip, nearest_x2, bunny, rave):
         ),
         "{impossible}": lambda: write("impossible.json", {"contract_schema_version": 1, "max_frame_ms": 1e-6}),
         "{measured}": measured,
+        "{fixture}": lambda: fixture("fixture.toml", nearest_x2),
+        "{odd}": lambda: fixture("odd.toml", "no-such-model"),
         "{nothing}": lambda: str(tmp_path / "nothing"),
         "{out}": lambda: str(tmp_path / "out"),
     }

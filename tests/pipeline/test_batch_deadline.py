@@ -140,6 +140,23 @@ async def test_a_frame_that_comes_as_the_time_ends_is_not_lost(rig, slow_input, 
     assert sum(rig.backend.launched) == 8
 
 
+async def test_a_backend_that_has_made_way_for_a_smaller_one_is_not_waited_for(rig, slow_input):
+    async with rig.running() as run:
+        slow_input[0].open()
+        await rig.settled()
+        assert rig.encoder.indices == []
+        rig.backend.depth = 3
+        slow_input[1].open()
+        await rig.settled()
+        assert rig.encoder.indices == [0, 1, 2]
+        slow_input[2].open()
+        await rig.settled()
+        assert rig.encoder.indices == [0, 1, 2, 3]
+        for gate in slow_input:
+            gate.open()
+    assert run.error is None
+
+
 async def test_the_waiting_counts_as_waiting_for_input(rig, slow_input):
     async with rig.running() as run:
         await rig.settled()

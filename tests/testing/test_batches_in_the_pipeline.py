@@ -16,6 +16,7 @@ from rave_trio import errors
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.pool import device_pool
 from rave_trio.devices.simulated import SimulatedDevice
+from rave_trio.fit import batch_frames
 from rave_trio.frames import Tensor
 from rave_trio.inference.device_backend import DeviceBackend
 from rave_trio.inference.device_batches import depth_for, together
@@ -98,13 +99,14 @@ class FromDevice:
 class Simulation:
     """One run on a simulated device, whose streams run behind and overtake one another."""
 
-    def __init__(self, geometry, batch, streams) -> None:
+    def __init__(self, geometry, batch, streams, deadline) -> None:
         self.device = SimulatedDevice(1 << 26, latency=1e-3, seed=batch)
         self.ledger = Ledger()
         self.pool = device_pool(self.device, self.ledger)
         self.encoder = CountingEncoder(WIDTH * SCALE, HEIGHT * SCALE)
         self.faults = FaultPlan(())
         self.geometry, self.batch, self.streams = geometry, batch, streams
+        self.deadline = deadline
         self.retreating = None
 
     def backend(self, batch, streams, failing=(), error=None):
@@ -133,7 +135,12 @@ class Simulation:
 
         self.retreating = RetreatingBackend(make)
         waiting = max(2, together(self.geometry, self.batch, self.streams))
-        config = PipelineConfig(preprocessed_capacity=waiting, upscaled_capacity=waiting)
+        config = PipelineConfig(
+            preprocessed_capacity=waiting,
+            upscaled_capacity=waiting,
+            batch_deadline=self.deadline,
+            batch_frames=batch_frames((self.geometry,), self.streams, self.batch),
+        )
         with trio.fail_after(PATIENCE):
             return await UpscalePipeline(config).run(
                 SyntheticDecoder(FRAMES, WIDTH, HEIGHT, self.pool),
@@ -149,14 +156,20 @@ def way(request):
     return request.param
 
 
+@pytest.fixture(params=[0.0, 2 * PATIENCE], ids=["at once", "full batches"])
+def deadline(request):
+    """Seconds; a run that waits for one of them does not end in time."""
+    return request.param
+
+
 @pytest.fixture(params=[WHOLE, TILED], ids=["whole", "tiles"])
-def simulation(request, way):
+def simulation(request, way, deadline):
     """A run of which nothing may be left, however it ends."""
     gc.collect()
     before = holdings()
     gc.disable()
     try:
-        made = Simulation(request.param, *way)
+        made = Simulation(request.param, *way, deadline)
         yield made
         assert_nothing_left(pools=[made.pool])
         made.pool.close()

@@ -29,14 +29,16 @@ def times(frames: int) -> list[int]:
     return [40 * index + 7 * (index % 3) for index in range(frames)]
 
 
-def write_clip(path: Path, frames: int, width: int, height: int) -> None:
-    """A clip in FFV1, which loses nothing."""
+def write_clip(
+    path: Path, frames: int, width: int, height: int, codec: str = "ffv1", pixel_format: str = "yuv444p"
+) -> None:
+    """A clip, by default in FFV1, which loses nothing."""
     with av.open(path, "w", format="matroska") as container:
-        stream: Any = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.time_base = TICKS
         for index, at in enumerate(times(frames)):
-            picture = av.VideoFrame.from_ndarray(drawn(index, width, height), "rgb24").reformat(format="yuv444p")
+            picture = av.VideoFrame.from_ndarray(drawn(index, width, height), "rgb24").reformat(format=pixel_format)
             picture.pts, picture.time_base = at, TICKS
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))

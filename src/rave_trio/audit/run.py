@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from rave_trio.audit.copies import CODE as COPIES
 from rave_trio.audit.copies import WARM_UP, ExpectedCopies, judge_copies, smallest_plane
 from rave_trio.audit.findings import AuditFinding, AuditReport, Level, listed
+from rave_trio.audit.flow import ENOUGH_REQUESTS
 from rave_trio.audit.memory import MemorySample, judge_memory
 from rave_trio.devices.activity import Activity
 from rave_trio.devices.cupti import CuptiUnavailable, Recorder
@@ -26,9 +27,6 @@ log = logging.getLogger("rave_trio.audit")
 
 WANTED_HIT_RATE = 0.90
 """Of the requests for memory in the steady state."""
-
-ENOUGH_REQUESTS = 100
-"""Fewer say nothing of a rate."""
 
 
 class Records(Protocol):

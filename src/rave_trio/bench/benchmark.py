@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from rave_trio.fingerprint import fingerprint_of
 from rave_trio.options import UpscaleOptions
 from rave_trio.plan import make_plan
 
+log = logging.getLogger("rave_trio.bench")
+
 
 def run_benchmark(options: UpscaleOptions, settings: Settings) -> BenchmarkReport:
     """Measure one plan.  The input must be there: see :func:`prepared`.  Blocking, for as long as all runs take.
@@ -32,6 +35,7 @@ def run_benchmark(options: UpscaleOptions, settings: Settings) -> BenchmarkRepor
     for number in range(settings.warm_up + settings.repeat):
         flow = rounds.pipeline(settings.frames, encode=settings.encode)
         network = rounds.network(flow.metrics.frames_encoded)
+        log.info("round %d: pipeline %.3f fps, network alone %.3f", number + 1, flow.fps, network)
         if number >= settings.warm_up:
             flows.append(flow)
             networks.append(network)

@@ -38,7 +38,10 @@ class Settings:
 
 @attrs.frozen
 class StageShare:
-    """How a stage spent a run: shares that add up to 1, and the latency of its calls."""
+    """How a stage spent a run, in shares of the run's time, and the latency of its calls.
+
+    What is missing to 1 is the time in which the stage had ended, and others had not.
+    """
 
     name: str
     busy: float
@@ -48,13 +51,13 @@ class StageShare:
     """In seconds, as in a run's report."""
 
     @classmethod
-    def of(cls, stage: StageMetrics) -> StageShare:
-        total = stage.busy + stage.waiting_for_input + stage.waiting_for_output or 1.0
+    def of(cls, stage: StageMetrics, elapsed: float) -> StageShare:
+        """``elapsed`` is the run's time in seconds."""
         return cls(
             stage.name,
-            stage.busy / total,
-            stage.waiting_for_input / total,
-            stage.waiting_for_output / total,
+            stage.busy / elapsed,
+            stage.waiting_for_input / elapsed,
+            stage.waiting_for_output / elapsed,
             stage.latency.as_dict(),
         )
 
@@ -93,7 +96,8 @@ class BenchmarkReport:
 
     @property
     def stages(self) -> tuple[StageShare, ...]:
-        return tuple(map(StageShare.of, self.typical.metrics.stages))
+        metrics = self.typical.metrics
+        return tuple(StageShare.of(stage, metrics.elapsed) for stage in metrics.stages)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def _benchmark(report: dict[str, Any]) -> dict[str, Any]:
         "bottleneck": {**TEXT, "description": "The stage that was busy longest in the run of the median speed."},
         "stages": {
             "type": "array",
-            "description": "Of the same run, as shares of its time.",
+            "description": "Of the same run, as shares of its time; for the rest of it the stage had ended.",
             "items": _object(
                 name=TEXT,
                 busy=SHARE,

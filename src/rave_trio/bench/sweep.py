@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import PipelineConfig
 from rave_trio.plan import EnginePlan, make_plan
 from rave_trio.steps import Step
+
+log = logging.getLogger("rave_trio.bench")
 
 Steps = tuple[Step, ...]
 
@@ -143,8 +146,10 @@ def run_sweep(
             if not isinstance(error, UsageError):
                 incomplete.add(values.get("tile", options.tile))
             points.append(Point(values, failure=str(error)))
+            log.info("%s: %s", values, error)
             continue
         points.append(Point(values, plan, speed, rate))
+        log.info("%s: pipeline %s", values, speed.text(" fps"))
         found.append((plan, steps))
     if not found:
         assert first is not None

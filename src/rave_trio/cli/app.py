@@ -30,6 +30,7 @@ from rave_trio.cli import (
     probe,
     selftest,
     upscale,
+    validate,
 )
 from rave_trio.cli.flags import Output
 from rave_trio.cli.logs import stop_logging
@@ -47,9 +48,10 @@ EPILOGUE = """\
 graph show, the table `[upscale]` of a TOML file (`--config`, else `./rave-trio.toml`, else
 `~/.config/rave-trio/config.toml`) and then the `--profile`, else the default.
 
-**Exit status**: 0 done; 1 compare found differences, selftest a failure, or audit a promise that does not hold; 2
-usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59 a fault of rave-trio; 60-69 watching
-the run; 70-79 its contract; 130 stopped by a signal, what was finished is kept as `OUT.partial.mkv`.
+**Exit status**: 0 done; 1 compare found differences, selftest a failure, or audit a promise that does not hold, or a
+fixture of validate does not hold; 2 usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59
+a fault of rave-trio; 60-69 watching the run; 70-79 its contract; 130 stopped by a signal, what was finished is kept as
+`OUT.partial.mkv`.
 """
 
 
@@ -87,6 +89,7 @@ def build_app(config_file: Path | None, profile: ProfilePreset = NO_PROFILE) -> 
     app.command(fingerprint.fingerprint)
     app.command(selftest.selftest)
     app.command(audit.audit)
+    app.command(validate.validate)
     app.command(completion.completion(app))
     return app
 

@@ -130,26 +130,17 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _check_place(path: Path, input: Path | None, *, overwrite: bool) -> None:
-    from rave_trio.observe.places import check_place
+    from rave_trio.files import check_place, is_same
 
-    if input is not None and path.resolve() == input.resolve():
+    if input is not None and is_same(path, input):
         raise errors.OutputIsInput(f"--json-out names the input itself, {path}", remedy="give it another name")
-    try:
-        check_place(path, overwrite=overwrite)
-    except OSError as error:
-        raise errors.OutputNotWritable(f"{path} cannot be written: {error.strerror}") from error
+    check_place(path, overwrite=overwrite)
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
-    from rave_trio.observe.places import NewFile
+    from rave_trio.files import write_whole
 
     try:
-        new = NewFile(path)
-        try:
-            new.file.write(json.dumps(found, default=str, indent=2) + "\n")
-        except BaseException:
-            new.discard()
-            raise
-        new.publish()
+        write_whole(path, (json.dumps(found, default=str, indent=2) + "\n").encode())
     except OSError as error:
         raise errors.OutputNotWritable(f"{path} cannot be written: {error.strerror}") from error

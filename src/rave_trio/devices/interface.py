@@ -22,6 +22,8 @@ import contextlib
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
 
+from rave_trio.frames import Closable
+
 
 class LaunchError(RuntimeError):
     """Work on a device failed, some time before the synchronisation that tells of it; ``__cause__`` says why."""
@@ -154,3 +156,28 @@ def use(stream: Stream, *memories: DeviceMemory) -> Iterator[None]:
         done = stream.record()
         for memory in memories:
             memory.last_use = done
+
+
+class MemoryLease(Closable, Protocol):
+    """A loan of a device's memory."""
+
+    @property
+    def memory(self) -> DeviceMemory:
+        """What is lent."""
+
+
+class MemoryPool(Protocol):
+    """Who lends a device's memory."""
+
+    def lease(self, nbytes: int) -> MemoryLease:
+        """At least ``nbytes``."""
+
+
+class Launcher(Protocol):
+    """Who has kernels run.  On a GPU that is :class:`rave_trio.devices.launcher.CudaLauncher`."""
+
+    def load(self, stream: Any, kernel: Any) -> Any:
+        """The kernel, ready for :meth:`launch` on ``stream``."""
+
+    def launch(self, stream: Any, kernel: Any, grid: tuple[int, int], block: tuple[int, int], *args: object) -> None:
+        """Have it run, after all that was launched on ``stream`` before, and return at once."""

@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +86,6 @@ class EngineCache:
         """``folder`` is made when it is first written to; None keeps nothing.  ``limit`` is in bytes."""
         self._folder = folder
         self._limit = limit
-
-    def load_or_build(self, key: EngineKey, build: Callable[[], bytes]) -> bytes:
-        """The engine from the cache, or a new one that is kept then.  What ``build`` raises goes on."""
-        engine = self.load(key)
-        if engine is None:
-            engine = build()
-            self.store(key, engine)
-        return engine
 
     def load(self, key: EngineKey, kind: str = "engine") -> bytes | None:
         """What was stored under the key; None if there is nothing, or nothing that can be used."""

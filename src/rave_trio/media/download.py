@@ -8,12 +8,12 @@ from typing import Any
 
 import attrs
 
-from rave_trio.color.cuda.conversion import MemoryLease, MemoryPool, check_planes
+from rave_trio.color.cuda.conversion import check_planes
 from rave_trio.color.cuda.host import can_be_wrapped, copied, placed_planes, wrapped
 from rave_trio.color.cuda.planes import PlaneLayout, SurfaceLayout, layout
 from rave_trio.devices.arrays import DeviceArray, DevicePicture
 from rave_trio.devices.copies import copy_to_host
-from rave_trio.devices.interface import Device, Event, LaunchError, Stream, use
+from rave_trio.devices.interface import Device, Event, LaunchError, MemoryLease, MemoryPool, Stream, use
 from rave_trio.errors import EncodeError, OutOfMemory, located
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor
 from rave_trio.media.parts import Part, PartWriter

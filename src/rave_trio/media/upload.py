@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from rave_trio.color.cuda.conversion import MemoryPool
 from rave_trio.color.cuda.host import host_planes
 from rave_trio.color.cuda.planes import SurfaceLayout, device_layout_of, layout
 from rave_trio.devices.copies import copy_from_host
-from rave_trio.devices.interface import Device, Event, LaunchError, Stream, use
+from rave_trio.devices.interface import Device, Event, LaunchError, MemoryPool, Stream, use
 from rave_trio.errors import InputFormatUnsupported
 from rave_trio.frames import Frame, PixelFormat, Surface, SurfaceDescriptor
 

@@ -302,8 +302,10 @@ class UpscalePipeline:
     async def _inference_loop(self, backend: Backend, to_surface: Converter, nursery: trio.Nursery) -> None:
         """Keep the backend full: collect only when no more may be under way, or nothing else is there to submit.
 
-        Before a batch is started that is not full, more frames are waited for, if there is a deadline for that.
+        Before a batch is started that is not full, more frames are waited for, if there is a deadline for that; not
+        any more once a backend has made way for one that holds fewer frames, and so has smaller batches.
         """
+        depth = backend.depth
         stage = self._inference
         under_way: deque[int] = deque()
         gathering = Gathering(self._config.batch_frames, self._config.batch_deadline)
@@ -323,7 +325,7 @@ class UpscalePipeline:
             """What to submit now, if anything: None where it is time to collect, and after the last."""
             if not under_way or self._preprocessed.depth:
                 return await stage.take(self._preprocessed)
-            if gathering.waits(len(under_way)):
+            if backend.depth == depth and gathering.waits(len(under_way)):
                 with trio.move_on_at(gathering.deadline):
                     return await stage.take(self._preprocessed)
             return None

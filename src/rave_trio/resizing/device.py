@@ -6,15 +6,15 @@ from collections import deque
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
 from rave_trio.devices.arrays import DeviceArray
-from rave_trio.devices.interface import DeviceMemory, Stream, use
-from rave_trio.frames import Closable, Frame, Tensor
+from rave_trio.devices.interface import DeviceMemory, Launcher, MemoryLease, MemoryPool, Stream, use
+from rave_trio.frames import Frame, Tensor
 from rave_trio.resizing import RESIZER_DEPTH
 from rave_trio.resizing.lanczos import Taps, taps
 
@@ -27,31 +27,6 @@ FLOAT = """\
 __device__ inline float to_float(float value) { return value; }
 __device__ inline void from_float(float value, float& element) { element = value; }
 """
-
-
-class MemoryLease(Closable, Protocol):
-    """A loan of a device's memory."""
-
-    @property
-    def memory(self) -> DeviceMemory:
-        """What is lent."""
-
-
-class MemoryPool(Protocol):
-    """Who lends a device's memory."""
-
-    def lease(self, nbytes: int) -> MemoryLease:
-        """At least ``nbytes``."""
-
-
-class Launcher(Protocol):
-    """Who has kernels run: on a GPU :class:`rave_trio.devices.launcher.CudaLauncher`."""
-
-    def load(self, stream: Any, kernel: Any) -> Any:
-        """The kernel, ready for :meth:`launch` on ``stream``."""
-
-    def launch(self, stream: Any, kernel: Any, grid: tuple[int, int], block: tuple[int, int], *args: object) -> None:
-        """Have it run, after all that was launched on ``stream`` before, and return at once."""
 
 
 Upload = Callable[[Stream, npt.NDArray[Any], Any], None]

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 import numpy as np
 
 from rave_trio.color.cuda.planes import SurfaceLayout
 from rave_trio.color.cuda.specialisation import BLOCK, Specialisation
 from rave_trio.devices.arrays import DeviceArray, DevicePicture
-from rave_trio.devices.interface import DeviceMemory, Stream
-from rave_trio.frames import Closable, SurfaceDescriptor
-
-
-class MemoryLease(Closable, Protocol):
-    """A loan of a device's memory."""
-
-    @property
-    def memory(self) -> DeviceMemory:
-        """What is lent."""
-
-
-class MemoryPool(Protocol):
-    """Who lends a device's memory."""
-
-    def lease(self, nbytes: int) -> MemoryLease:
-        """At least ``nbytes``."""
-
-
-class Launcher(Protocol):
-    """Who has kernels run.  On a GPU that is :class:`rave_trio.devices.launcher.CudaLauncher`."""
-
-    def load(self, stream: Any, kernel: Specialisation) -> Any:
-        """The kernel, ready for :meth:`launch` on ``stream``."""
-
-    def launch(self, stream: Any, kernel: Any, grid: tuple[int, int], block: tuple[int, int], *args: object) -> None:
-        """Have it run, after all that was launched on ``stream`` before, and return at once."""
+from rave_trio.devices.interface import Launcher, Stream
+from rave_trio.frames import SurfaceDescriptor
 
 
 class Conversion:

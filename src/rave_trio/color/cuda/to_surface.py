@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from rave_trio.color.cuda.conversion import Conversion, Launcher, MemoryPool
+from rave_trio.color.cuda.conversion import Conversion
 from rave_trio.color.cuda.planes import ROW_ALIGNMENT, layout
 from rave_trio.color.cuda.specialisation import Tile, writing
 from rave_trio.devices.arrays import DeviceArray
-from rave_trio.devices.interface import Stream, use
+from rave_trio.devices.interface import Launcher, MemoryPool, Stream, use
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor
 
 

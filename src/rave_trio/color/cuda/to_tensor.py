@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from rave_trio import errors
-from rave_trio.color.cuda.conversion import Conversion, Launcher, MemoryPool, check_planes
+from rave_trio.color.cuda.conversion import Conversion, check_planes
 from rave_trio.color.cuda.planes import layout
 from rave_trio.color.cuda.specialisation import Tile, reading
 from rave_trio.devices.arrays import DeviceArray
-from rave_trio.devices.interface import Stream, use
+from rave_trio.devices.interface import Launcher, MemoryPool, Stream, use
 from rave_trio.frames import Frame, SurfaceDescriptor, Tensor
 
 
