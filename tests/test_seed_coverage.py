@@ -15,7 +15,7 @@ OPEN = ("-", "not there")
 def rows():
     for line in PAGE.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("| ") and len(cells) == 4 and cells[1] not in ("module", "---"):
+        if line.startswith("| ") and len(cells) == 4 and cells[1] not in ("module", "---", ""):
             yield pytest.param(*cells[:3], id=cells[0])
 
 
