@@ -31,6 +31,9 @@ from rave_trio.inference.model import Geometry
 from rave_trio.media.compare import Comparison
 from rave_trio.media.hdr import HdrMetadata
 from rave_trio.media.probe import StreamInfo
+from rave_trio.memory import LedgerStats
+from rave_trio.pipeline import PipelineConfig
+from rave_trio.pipeline.metrics import ChannelMetrics
 from rave_trio.report import SCHEMA as REPORT
 from rave_trio.tuning import Speed
 from rave_trio.validation import Outcome
@@ -191,7 +194,11 @@ def report_schema() -> Schema:
     """The published report's, which is written by hand, with the parts that classes decide brought up to date."""
     written: dict[str, Any] = json.loads(Path(REPORT).read_text(encoding="utf-8"))
     schema = copy.deepcopy(written)
+    counted = {int: COUNT, float: AMOUNT}
     parts: dict[str, Schema] = {
+        "account": shape_of(LedgerStats, counted),
+        "channel": shape_of(ChannelMetrics, counted),
+        "config": shape_of(PipelineConfig, counted),
         "cpu": shape_of(CpuDevice),
         "gpu": shape_of(Gpu),
         "geometry": shape_of(Geometry),

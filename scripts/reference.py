@@ -17,7 +17,7 @@ import attrs
 from shapes import field_docs
 
 import rave_trio
-from rave_trio import errors
+from rave_trio import errors, testing
 from rave_trio.cli.app import build_app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,8 +51,9 @@ TOPICS = {
         ["UpscalePipeline", "PipelineConfig", "PipelineMetrics", "stress_test_synthetic", "StressReport"],
     ),
     "errors": ("Errors and exit statuses", ["RaveError", "Stopped"]),
+    "testing": ("Parts for tests", testing.__all__),
 }
-"""Page, its title, and the public names on it."""
+"""Page, its title, and the public names on it: of ``rave_trio``, the last page's of ``rave_trio.testing``."""
 
 MADE = "<!-- made by scripts/reference.py: run make reference -->\n\n"
 
@@ -85,12 +86,16 @@ def _topic(page: str) -> str:
     parts = [f"# {title}", *(public_name(name) for name in names)]
     if page == "errors":
         parts.append(error_table())
-    return MADE + "\n\n".join(parts) + "\n"
+    text = re.sub(r"<function \S+ at 0x[0-9a-f]+>", "...", "\n\n".join(parts))
+    return MADE + text + "\n"
 
 
 def public_name(name: str) -> str:
     """A public name's section: signature, docstring, fields, properties and methods."""
-    found = getattr(rave_trio, name)
+    found = getattr(testing if name in testing.__all__ else rave_trio, name)
+    if isinstance(found, dict):
+        said = " ".join(prose(constant_doc(name)).split())
+        return f"## {name}\n\n{said}\n\n{table(('', ''), [(f'`{key}`', _listed(each)) for key, each in found.items()])}"
     if not inspect.isclass(found) and not inspect.isfunction(found):  # a union of types
         lines = [
             f"## {name}",
@@ -119,11 +124,23 @@ def public_name(name: str) -> str:
     return "\n\n".join(parts)
 
 
+def constant_doc(name: str) -> str:
+    """The docstring below a constant of ``rave_trio.testing.faults``."""
+    source = inspect.getsource(sys.modules[testing.FaultPlan.__module__])
+    found = re.search(rf'^{name}\b.*?^\}}\n"""(.*?)"""', source, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(names))
+
+
 def signature(name: str, found: Any) -> str:
-    """As it is written, one parameter a line where it is long; of an exception and of fields only the name."""
-    of = found.__init__ if inspect.isclass(found) and "__init__" in vars(found) and not attrs.has(found) else found
-    if attrs.has(found) and list(attrs.fields(found)):
+    """As it is written, one parameter a line where it is long; of a class that is its fields only the name."""
+    if inspect.isclass(found) and (attrs.has(found) or not inspect.isfunction(found.__init__)):
         return f"class {name}"
+    of = found.__init__ if inspect.isclass(found) else found
     parameters = [each for each in inspect.signature(of).parameters.values() if each.name != "self"]
     texts: list[str] = []
     for each in parameters:
@@ -235,7 +252,7 @@ def schemas() -> str:
         "They are in the package, under `rave_trio/schemas`; every `--json` prints one document.",
     ]
     for path in sorted(SCHEMAS.glob("*.json")):
-        schema = json.loads(path.read_text(encoding="utf-8"))
+        schema = json.loads(path.read_text(encoding="utf-8").replace('"#/$defs/', f'"{path.name}#/$defs/'))
         parts += [f"## {path.name}", f"{schema.get('title', '')}. {schema.get('description', '')}".strip()]
         success = schema.get("$defs", {}).get("success")
         if success is not None:
@@ -275,7 +292,8 @@ def _kind(schema: dict[str, Any]) -> str:
     """A schema in a few words."""
     if "$ref" in schema:
         file, _, place = schema["$ref"].partition("#/$defs/")
-        return f"as {file}{' ' if file and place else ''}{place}"
+        stem = file.removesuffix(".json")
+        return f"[{place}](#{stem}-{place})" if place else f"[{file}](#{stem}json)"
     if "const" in schema:
         return f"`{json.dumps(schema['const'])}`"
     if "enum" in schema:

@@ -42,9 +42,10 @@ def test_the_kernels_travel_in_the_wheel(wheel):
     assert "yuv_to_tensor.cu" in kernels
 
 
-def test_the_reports_schema_and_style_travel_in_the_wheel(wheel):
-    wanted = {f"rave_trio/{name}" for name in ("schemas/report.json", "schemas/benchmark.json", "observe/page.css")}
-    assert wanted <= set(zipfile.ZipFile(wheel).namelist())
+def test_the_schemas_and_the_reports_style_travel_in_the_wheel(wheel):
+    schemas = {f"rave_trio/schemas/{path.name}" for path in (ROOT / "src" / "rave_trio" / "schemas").iterdir()}
+    assert "rave_trio/schemas/command-upscale.json" in schemas
+    assert {*schemas, "rave_trio/observe/page.css"} <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_an_installed_copy_finds_its_models(wheel, tmp_path):

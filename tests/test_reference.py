@@ -18,9 +18,12 @@ import reference
 import trio
 
 import rave_trio
+from rave_trio import testing
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "reference"
 NAMES = [name for name in rave_trio.__all__ if name != "__version__"]
+PAGES = reference.pages()
 PARSER = doctest.DocTestParser()
 
 
@@ -79,17 +82,32 @@ def test_the_examples_are_many():
     assert len(EXAMPLES) >= 12
 
 
-@pytest.mark.parametrize("page", reference.pages())
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_what_the_docstrings_and_the_schemas_say(page):
-    assert (FOLDER / page).read_text() == reference.pages()[page], "run make reference"
+    assert (FOLDER / page).read_text() == PAGES[page], "run make reference"
 
 
 def test_there_is_no_page_of_something_that_is_gone():
-    assert {path.name for path in FOLDER.iterdir()} == set(reference.pages())
+    assert {path.name for path in FOLDER.iterdir()} == set(PAGES)
 
 
 def test_every_public_name_is_on_one_page():
-    assert sorted(name for _, names in reference.TOPICS.values() for name in names) == sorted(NAMES)
+    listed = [name for _, names in reference.TOPICS.values() for name in names]
+    assert sorted(listed) == sorted([*NAMES, *testing.__all__])
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/reference/{name}" for name in PAGES)])
+def test_what_a_page_links_to_is_there(page):
+    text = (ROOT / page).read_text()
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        if path.startswith(("https:", "http:")):
+            continue
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        if anchor:
+            titles = re.findall("^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, link
 
 
 def test_every_flag_of_every_command_is_there(rave):

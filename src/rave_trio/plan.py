@@ -65,27 +65,39 @@ class EnginePlan:
     """
 
     options: UpscaleOptions
+    """What was asked for."""
     media: MediaInfo
+    """The input, as probed."""
     container: Container
+    """What the output is written into."""
     carriage: tuple[Carriage, ...]
+    """What becomes of each stream, in the input's order."""
     background: tuple[float, float, float] | None
+    """R, G and B in [0, 1] of what transparent pictures are laid on; None where the input has no alpha."""
     host: CpuDevice
+    """The CPU, with the cores and the memory that this process may use."""
     gpu: Gpu | None
     """What computes, where that is not the host."""
     backend: str
+    """``openvino``, ``compact``, ``onnxruntime``, ``tensorrt`` or ``tensorrt-rtx``."""
     graph: StageGraph
     """What is done with every frame."""
     stages: tuple[StagePlan, ...]
     """What is done with tensors, in order."""
     precision: str
+    """``fp32``, ``bf16`` or ``fp16``."""
     decoder: str
     """``libav`` or ``nvdec``."""
     surface: SurfaceDescriptor
     """What the decoder gives out."""
     fit: Fit
+    """Streams, batches, tiles and queues, and the memory that they take."""
     encoder: EncoderSettings
+    """The encoder, its options, and what surfaces it takes."""
     contract: RunContract
+    """What the run has to keep."""
     notes: tuple[str, ...]
+    """What a person should know, a line each."""
     tuning: Tuning | None = None
     """What batch and streams were chosen by; None where they were asked for, or are not a matter of measuring."""
 

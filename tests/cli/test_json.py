@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import jsonschema
 import pytest
 from cyclopts import App
+from made_up_gpus import BOTH, gpu, machine
 from referencing import Registry, Resource
 
-from rave_trio import job
+from rave_trio import UpscaleOptions, job, make_plan
 from rave_trio.audit import selftest, stress, suite
 from rave_trio.audit.selftest import Check
 from rave_trio.cli.app import build_app
@@ -18,6 +19,8 @@ from rave_trio.devices import nvidia
 from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, Nvidia, VideoEngines
 from rave_trio.memory import Ledger
 from rave_trio.report import SCHEMA
+
+__all__ = ["machine"]
 
 FILES = {path.stem: json.loads(path.read_text()) for path in SCHEMA.parent.glob("*.json")}
 REGISTRY = Registry().with_resources(
@@ -262,6 +265,16 @@ def test_a_gpu_is_as_the_schemas_say(rave, monkeypatch):
         found = rave(command, "--json").json
         assert "NVIDIA L4" in json.dumps(found)
         check(command, found)
+
+
+@pytest.mark.parametrize("options", [{}, {"codec": "libx265"}, {"batch": 2, "streams": 2}, {"backend": "onnxruntime"}])
+def test_a_plan_for_a_gpu_is_as_the_schemas_say(machine, clip, tmp_path, options):
+    machine(gpu(0), engines=BOTH)
+    plan, _ = make_plan(UpscaleOptions(clip(codec="ffv1"), tmp_path / "out.mkv", device="cuda", **options))
+    found = json.loads(json.dumps(plan.as_dict(), default=str))
+    assert found["expected_copies"]
+    schema = {"$ref": "report.json#/$defs/plan"}
+    jsonschema.Draft202012Validator(schema, registry=REGISTRY).validate(found)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

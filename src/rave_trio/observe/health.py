@@ -25,19 +25,25 @@ class HealthSnapshot:
     total: int | None
     """How many there will be; an estimate unless the container counts its frames."""
     elapsed: float
+    """Since the run began."""
     fps: float
     """Frames per second since the run began."""
     recent_fps: float
     """The same over the last five seconds or so."""
     vram_current: int
+    """Now."""
     vram_peak: int
+    """The most so far."""
     vram_limit: int | None
     """What ``--vram-limit`` says."""
     vram_by_owner: dict[str, int]
+    """Now, by what it is for."""
     pool: PoolStats
+    """How requests for that memory were met."""
     steady_state: bool
     """Whether frames flow and the pool has met every request of the last two seconds from what it holds."""
     metrics: PipelineMetrics
+    """Frames, times and queues of each stage."""
     host_memory: int | None
     """What of this process is in RAM."""
     gpu: GpuLoad | None

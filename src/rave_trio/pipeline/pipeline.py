@@ -50,8 +50,11 @@ class PipelineConfig:
     """Capacities, in frames, of the channels after decode, preprocess and inference, and patience."""
 
     decoded_capacity: int = attrs.field(default=4, validator=attrs.validators.ge(1))
+    """Frames that may wait between decode and preprocess."""
     preprocessed_capacity: int = attrs.field(default=2, validator=attrs.validators.ge(1))
+    """Between preprocess and inference."""
     upscaled_capacity: int = attrs.field(default=4, validator=attrs.validators.ge(1))
+    """Between inference and encode."""
     stall_timeout: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     """Seconds after which a call that has not returned is taken to be stuck; infinity to wait for ever."""
     batch_deadline: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
