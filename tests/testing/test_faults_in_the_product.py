@@ -10,7 +10,7 @@ import trio.from_thread
 import trio.testing
 
 import rave_trio
-from rave_trio import assembly, errors, job
+from rave_trio import assembly, delivery, errors, job, running
 from rave_trio.media.decoder import LibavDecoder
 from rave_trio.pipeline import alongside
 from rave_trio.testing import Fault, FaultPlan, Planted, assert_nothing_left, every_fault, holdings
@@ -70,8 +70,8 @@ class Product:
         self._wrap("PartEncoder", lambda made: self.plan.around_encoder(made))
         for name, stage in converters.items():
             self._wrap(name, lambda made, stage=stage: self.plan.around_converter(made, stage))
-        publish = job.publish
-        self._patch(job, "publish", lambda *what, **how: self.plan.around_publishing(publish)(*what, **how))
+        publish = delivery.publish
+        self._patch(delivery, "publish", lambda *what, **how: self.plan.around_publishing(publish)(*what, **how))
 
     def plant(self, *faults):
         self.plan = FaultPlan(
@@ -256,7 +256,7 @@ async def test_what_nobody_foresaw_in_opening_a_part_is_a_crash_with_the_cause(p
     def failing(*what, **how):
         raise Planted(name)
 
-    monkeypatch.setattr(job if name == "PartsFolder" else assembly, name, failing)
+    monkeypatch.setattr(running if name == "PartsFolder" else assembly, name, failing)
     with pytest.raises(errors.StageCrashed) as caught:
         await product.run()
     assert isinstance(first_cause(caught.value), Planted)
