@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from rave_trio.color import SurfaceToTensor, TensorToSurface
 from rave_trio.color.hashes import surface_hash
-from rave_trio.contract import RunContract
 from rave_trio.fit import Fit, Geometries, Work, retreats
 from rave_trio.frames import Closable, Surface, SurfaceDescriptor, Tensor
 from rave_trio.inference.chain import ChainedBackend
@@ -93,9 +92,6 @@ class Computing(Protocol):
 
     @property
     def threads(self) -> int: ...
-
-    @property
-    def contract(self) -> RunContract: ...
 
     @property
     def audited(self) -> bool: ...

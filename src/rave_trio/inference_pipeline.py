@@ -13,7 +13,6 @@ from av.video.frame import VideoFrame
 from rave_trio.assembly import HostWorkshop, Workshop, retreating, size_of
 from rave_trio.choice import Choice, choose
 from rave_trio.color.pictures import Picture, from_array, from_frame, to_array, to_frame
-from rave_trio.contract import RunContract
 from rave_trio.costs import Costs, costs_of
 from rave_trio.fit import Work, best_fit
 from rave_trio.frames import ChromaLocation, Frame, PixelFormat, SurfaceDescriptor, Tensor
@@ -47,7 +46,6 @@ class Setting:
 
     choice: Choice
     precision: str
-    contract: RunContract = attrs.field(factory=RunContract)
     audited: bool = False
 
     @property

@@ -187,7 +187,8 @@ class Discarding:
 
 
 def test_from_nvdec_on_no_frame_comes_to_the_host(source, tmp_path):
-    plan, model = rave_trio.make_plan(rave_trio.UpscaleOptions(source, tmp_path / "out.mkv", device="cuda"))
+    options = rave_trio.UpscaleOptions(source, tmp_path / "out.mkv", device="cuda", audit=True)
+    plan, model = rave_trio.make_plan(options)
     plan = attrs.evolve(plan, encoder=attrs.evolve(plan.encoder, encoder="h264_nvenc"))  # so nothing is downloaded
     assert plan.copies == ()
     ledger, waiting = Ledger(), Waiting()

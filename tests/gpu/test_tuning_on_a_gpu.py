@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import attrs
 import pytest
 from cuda_rigs import open_gpu
 
@@ -18,8 +19,8 @@ def test_auto_measures_once_and_remembers(clip, tmp_path, monkeypatch, record_pr
     open_gpu().close()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     source = clip(frames=2, width=height * 16 // 9, height=height)
-    options = rave_trio.UpscaleOptions(source, tmp_path / "out.mkv", device="cuda")
-    one_by_one = rave_trio.UpscaleOptions(source, tmp_path / "out.mkv", device="cuda", batch=1, streams=1)
+    options = rave_trio.UpscaleOptions(source, tmp_path / "out.mkv", device="cuda", backend="onnxruntime")
+    one_by_one = attrs.evolve(options, batch=1, streams=1)
     rave_trio.make_plan(one_by_one)  # asks the chip's video engines, which is remembered too
 
     def planned(options):

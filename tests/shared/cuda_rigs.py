@@ -69,11 +69,10 @@ class CudaRig(Rig):
 
 
 class OnnxRuntimeCudaRig(CudaRig):
-    """onnxruntime's CUDA provider; convolutions are chosen without timing them, since each test has its own."""
+    """onnxruntime's CUDA provider."""
 
     precision = "fp32"
     tolerance = 1e-4
-    search = "HEURISTIC"
     batch = 1
     streams = 1
     memory_limit: int | None = None
@@ -95,7 +94,7 @@ class OnnxRuntimeCudaRig(CudaRig):
             model.metadata,
             geometry,
             precision=self.precision,
-            provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=limit, search=self.search),
+            provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=limit),
             stream=stream,
             pool=self.pool,
             copy=copy,

@@ -111,15 +111,12 @@ class GpuWorkshop:
         from rave_trio.inference.onnxruntime_session import Cuda
 
         stream = self.device.stream()
-        search = "HEURISTIC" if self._how.contract.deterministic_output else "EXHAUSTIVE"
         load = step.model.load(geometry, self._how.precision)
         return OnnxRuntimeBackend(
             step.model.metadata,
             geometry,
             precision=self._how.precision,
-            provider=Cuda(
-                int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load, batch), search=search
-            ),
+            provider=Cuda(int(stream.raw.handle), self.device.ordinal, memory_limit=arena_bytes(load, batch)),
             stream=stream,
             pool=self._pool,
             copy=copy,

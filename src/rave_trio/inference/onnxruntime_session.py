@@ -77,15 +77,16 @@ class Cuda:
 
     ``channels_last`` computes convolutions in NHWC, which tensor cores want; None means in fp16.
 
-    ``search`` is how cuDNN's convolutions are chosen: EXHAUSTIVE times all when the first frame runs and may choose
-    otherwise in another process, by which results differ in their last bits; HEURISTIC asks cuDNN.
+    ``search`` is how cuDNN's convolutions are chosen.  HEURISTIC asks cuDNN, which gives the same choice every time.
+    EXHAUSTIVE times all when the first frame runs, and may choose otherwise in another process; what it chose on an
+    H200 took 1.2 to 6 times as long (``scripts/bench_onnxruntime.py`` measures both).
     """
 
     stream: int
     device: int = 0
     memory_limit: int | None = None
     channels_last: bool | None = None
-    search: str = "EXHAUSTIVE"
+    search: str = "HEURISTIC"
 
 
 class OnnxRuntimeSession:
