@@ -151,7 +151,7 @@ class Bench:
             scratch=self._pool,
             player=Unrecorded() if step else Graphs(),
             upload=copy_from_host,
-            surfaces=None if ends is None else Surfaces(ends, self.stream, CudaLauncher()),
+            surfaces=None if ends is None else Surfaces(ends, kernels, self.stream, CudaLauncher()),
         )
         with contextlib.closing(made):
             yield made

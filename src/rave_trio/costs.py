@@ -210,7 +210,7 @@ class GpuCosts:
 
 @attrs.frozen
 class CompactCosts(GpuCosts):
-    """On a GPU with our own kernels, which need two buffers of activations, and for surfaces two tensors."""
+    """On a GPU with our own kernels, which need two buffers of activations, and for surfaces two tensors at most."""
 
     in_strips = True
 

@@ -107,6 +107,9 @@ class NumpyKernels:
         result = resampled(large, how.resampling, how.factor)[:, rows.begin * how.scale : rows.end * how.scale]
         self._write(target, np.clip(result, 0, 1) if how.clip else result, height, width, rows, how.scale)
 
+    def tail_into(self, target, *, dither):
+        """Not here."""
+
     def _convolve(self, source, taps, parameters, target, height, width, rows) -> None:
         features = self.architecture.features
         bias, slope = (numbers(at, (features,), np.float32) for at in (parameters.bias, parameters.slope))

@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 
 from rave_trio.color.cuda.specialisation import Specialisation
+from rave_trio.devices.kernel_source import KernelSource
 from rave_trio.devices.pool import device_pool
 from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.memory import Ledger
@@ -23,6 +24,9 @@ COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++") o
 """None where there is no C++ compiler."""
 
 FLAGS = ["-std=c++17", "-O1", "-fno-strict-aliasing", "-ffp-contract=off", "-shared", "-fPIC", "-w"]
+
+REPLACED = ("float read_shared(", "void write_shared(", "float read_sample(", "u32 two_halves(")
+"""Functions of the wgmma kernels that wgmma_words.hpp has in place of theirs."""
 
 RUN = """
 extern "C" void run(const int* grid, const int* block, unsigned long long* p, int width, int height) {{
@@ -109,3 +113,16 @@ class HostMachine:
     def _wait(memory: Any) -> None:
         if memory.last_use is not None:
             memory.last_use.wait()
+
+
+def compiled_tail(source: KernelSource, run: str, folder: Path) -> Any:
+    """The function ``run`` of the text of that name behind a wgmma kernel's, which it may call between barriers."""
+    code = source.code.replace("asm volatile(", "ASM(").replace("asm(", "ASM(")
+    for name in REPLACED:
+        assert code.count(name) == 1
+        code = code.replace(name, name.replace(" ", " device_"))
+    words = "".join(f'#include "{path}"\n' for path in (WORDS, WORDS.with_name("wgmma_words.hpp")))
+    path = folder / f"tail{len(list(folder.iterdir()))}.so"
+    command = [COMPILER, *FLAGS, "-x", "c++", "-", "-o", str(path)]
+    subprocess.run(command, input=f"{words}{code}\n{run}", text=True, check=True)
+    return ctypes.CDLL(str(path)).run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import attrs
 import numpy as np
 import pytest
@@ -14,8 +16,12 @@ from device_colours import Converting, noise
 from host_kernels import COMPILER, HostLauncher, HostMachine
 
 from rave_trio import errors
+from rave_trio.color.cuda.conversion import Conversion
+from rave_trio.color.cuda.specialisation import writing
+from rave_trio.devices.arrays import DeviceArray
 from rave_trio.frames import Frame
 from rave_trio.inference.compact.backend import CompactBackend
+from rave_trio.inference.compact.kernels_protocol import Planes
 from rave_trio.inference.compact.strips import aligned, buffer_bytes, parameter_bytes, picture_bytes
 from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.memory.pool import bucket_size
@@ -36,11 +42,35 @@ def machine(launcher):
     made.close()
 
 
+class IntoSurfaces(NumpyKernels):
+    """With a tail that writes surfaces: of a picture that grows row by row, converted anew each time."""
+
+    def __init__(self, architecture, launcher, stream):
+        super().__init__(architecture, launcher, stream)
+        self._launcher, self._stream = launcher, stream
+
+    def tail_into(self, target, *, dither):
+        picture = np.full((3, target.height, target.width), np.nan, np.float16)
+        whole = DeviceArray(
+            SimpleNamespace(pointer=picture.ctypes.data, nbytes=picture.nbytes), picture.shape, np.float16
+        )
+        write = Conversion(target, writing(target, np.float16, dither=dither), self._stream, self._launcher)
+
+        def put(raw, source, skip, into, top, height, width, rows, parameters):
+            scale = self.architecture.factor
+            part = Planes(picture.ctypes.data + 2 * top * scale * target.width, picture[0].size)
+            self.tail(raw, source, skip, part, height, width, rows, parameters)
+            write.put(raw, into, whole)
+
+        return put
+
+
 @attrs.define
 class Maker:
     """Backends on one machine; all that they play is in ``player``."""
 
     machine: HostMachine
+    kernels: type = NumpyKernels
     player: Direct = attrs.field(factory=Direct)
 
     def __call__(self, net, geometry, ends):
@@ -48,7 +78,7 @@ class Maker:
             metadata_of(net),
             net,
             geometry,
-            make_kernels=NumpyKernels,
+            make_kernels=self.kernels,
             launcher=self.machine.launcher,
             player=self.player,
             upload=host_upload,
@@ -77,6 +107,18 @@ def make(machine):
 )
 def test_frames_become_what_converters_make_of_tensors_bit_for_bit(machine, make, case):
     check(machine, make, Reference, case)
+
+
+@pytest.mark.parametrize("strip", [None, 7])
+def test_a_tail_that_writes_surfaces_takes_the_place_of_a_tensor_and_its_conversion(machine, strip):
+    case = Case("nv12", "p010le", strip=strip)
+    check(machine, Maker(machine, IntoSurfaces), Reference, case)
+    with_a_tensor, without = (
+        made(case.net, case.geometry, case.ends(Reference)) for made in (Maker(machine), Maker(machine, IntoSurfaces))
+    )
+    assert [len(backend._whole._tensors) for backend in (with_a_tensor, without)] == [2, 1]
+    for backend in (with_a_tensor, without):
+        backend.close()
 
 
 @pytest.fixture

@@ -50,10 +50,11 @@ class CompactBackend(DeviceBackend):
         ``ends`` are for a geometry of whole frames.  Compiles the kernels, some seconds the first time.  Raises
         OutOfMemory.
         """
-        surfaces = None if ends is None else Surfaces(ends, stream, launcher)
+        kernels = make_kernels(net.architecture, launcher, stream)
+        surfaces = None if ends is None else Surfaces(ends, kernels, stream, launcher)
         network = CompactNetwork(
             net,
-            make_kernels(net.architecture, launcher, stream),
+            kernels,
             height=geometry.tile_height,
             width=geometry.tile_width,
             strip=geometry.strip_rows,

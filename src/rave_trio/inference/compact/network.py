@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rave_trio.devices.arrays import DeviceArray, DevicePicture
 from rave_trio.devices.interface import Player, Stream, use
-from rave_trio.inference.compact.kernels_protocol import KernelSet, Planes
+from rave_trio.inference.compact.kernels_protocol import KernelSet, Planes, SurfaceTail
 from rave_trio.inference.compact.net import CompactNet
 from rave_trio.inference.compact.strips import HALF_BYTES, Strip, aligned, buffer_bytes, picture_bytes, strips
 from rave_trio.inference.compact.surfaces import Surfaces, address_of
@@ -59,7 +59,9 @@ class CompactNetwork:
         self._strips = strips(architecture, len(net.layers), height, strip)
         numbers = packed(net)
         buffer = aligned(buffer_bytes(architecture, len(net.layers), height, width, strip, kernels.itemsize))
-        sizes = [aligned(picture_bytes(*shape)) for shape in (() if surfaces is None else surfaces.shapes)]
+        self._surfaces = surfaces
+        shapes = [] if surfaces is None else surfaces.shapes
+        sizes = [aligned(picture_bytes(*shape)) for shape in shapes]
         self._lease: Lease[Any] | None = scratch.lease(numbers.data.nbytes + 2 * buffer + sum(sizes))
         try:
             memory = self._lease.memory
@@ -72,23 +74,18 @@ class CompactNetwork:
         self._parameters = numbers.at(memory.pointer)
         first = memory.pointer + numbers.data.nbytes
         self._buffers = first, first + buffer
-        self._surfaces = surfaces
-        self._tensors: tuple[DeviceArray, ...] = ()
-        """In fp16: what a surface becomes, and what becomes a surface."""
-        if surfaces is not None:
-            source, target = surfaces.shapes
-            offset = numbers.data.nbytes + 2 * buffer
-            self._tensors = (
-                DeviceArray(memory, source, self.dtype, offset=offset),
-                DeviceArray(memory, target, self.dtype, offset=offset + sizes[0]),
-            )
+        offset = numbers.data.nbytes + 2 * buffer
+        self._tensors = [
+            DeviceArray(memory, shape, self.dtype, offset=offset + sum(sizes[:at])) for at, shape in enumerate(shapes)
+        ]
+        """Those of the surfaces' shapes."""
 
     def launch(
         self, stream: Stream, source: DeviceArray, target: DeviceArray, failed: Callable[[Exception], None], *held: Any
     ) -> None:
         """See :meth:`rave_trio.inference.device_backend.Network.launch`; ``stream`` is the one it was made with."""
         begin, end = source.pointer, target.pointer
-        self._play(stream, (begin, end), lambda raw: self._through(raw, begin, end), failed, held)
+        self._play(stream, (begin, end), lambda raw: self._to_tensor(raw, begin, end), failed, held)
 
     def launch_surfaces(
         self,
@@ -100,12 +97,17 @@ class CompactNetwork:
     ) -> None:
         """The same from a surface to a surface, of the sizes and formats that it was made for."""
         assert self._surfaces is not None
-        surfaces, (entry, result) = self._surfaces, self._tensors
+        surfaces, (entry, *results) = self._surfaces, self._tensors
 
         def run(raw: Any) -> None:
             surfaces.read.put(raw, source, entry)
-            self._through(raw, entry.pointer, result.pointer)
-            surfaces.write.put(raw, target, result)
+            if surfaces.tail is not None:
+                self._to_surface(raw, entry.pointer, target, surfaces.tail)
+            else:
+                assert surfaces.write is not None
+                [result] = results
+                self._to_tensor(raw, entry.pointer, result.pointer)
+                surfaces.write.put(raw, target, result)
 
         self._play(stream, (address_of(source), address_of(target)), run, failed, held)
 
@@ -133,24 +135,37 @@ class CompactNetwork:
         except MemoryError as error:
             failed(error)
 
-    def _through(self, raw: Any, source: int, target: int) -> None:
+    def _to_tensor(self, raw: Any, source: int, target: int) -> None:
         for strip in self._strips:
-            self._compute(raw, strip, source, target)
+            self._end(raw, strip, source, target)
 
-    def _compute(self, raw: Any, strip: Strip, source: int, target: int) -> None:
-        kernels, architecture, width = self._kernels, self._architecture, self._width
-        picture = _part(source, self._height, width, strip.top)
-        scale = architecture.scale
-        result = _part(target, self._height * scale, width * scale, strip.top * scale)
-        *layers, tail = zip(strip.layers, self._parameters, strict=True)
+    def _to_surface(self, raw: Any, source: int, target: DevicePicture, put: SurfaceTail) -> None:
+        for strip in self._strips:
+            picture = _part(source, self._height, self._width, strip.top)
+            read, _, held = self._begin(raw, strip, picture)
+            tail = strip.layers[-1], self._parameters[-1]
+            put(raw, read, picture, target, strip.top, held, self._width, *tail)
+
+    def _begin(self, raw: Any, strip: Strip, picture: Planes) -> tuple[int, int, int]:
+        """All layers but the last: where their result lies, the other buffer, and how many rows are held."""
+        kernels, width = self._kernels, self._width
         read, written = self._buffers
         held = strip.height
-        for at, (rows, parameters) in enumerate(layers):
+        for at, (rows, parameters) in enumerate(zip(strip.layers[:-1], self._parameters[:-1], strict=True)):
             if at == 0:
                 kernels.head(raw, picture, written, held, width, rows, parameters)
             else:
                 kernels.trunk(raw, read, written, held, width, rows, parameters)
             read, written, held = written, read, rows.end
+        return read, written, held
+
+    def _end(self, raw: Any, strip: Strip, source: int, target: int) -> None:
+        kernels, architecture, width = self._kernels, self._architecture, self._width
+        picture = _part(source, self._height, width, strip.top)
+        scale = architecture.scale
+        result = _part(target, self._height * scale, width * scale, strip.top * scale)
+        read, written, held = self._begin(raw, strip, picture)
+        tail = strip.layers[-1], self._parameters[-1]
         if architecture.resampling is None:
             kernels.tail(raw, read, picture, result, held, width, *tail)
             return

@@ -13,6 +13,7 @@ from rave_trio.color.cuda.specialisation import reading, writing
 from rave_trio.devices.arrays import DevicePicture
 from rave_trio.devices.interface import Launcher, Stream
 from rave_trio.frames import Frame, Surface, SurfaceDescriptor
+from rave_trio.inference.compact.kernels_protocol import PLANES, KernelSet
 from rave_trio.inference.device_backend import DevicePool
 
 
@@ -29,20 +30,24 @@ class Ends:
 
 
 class Surfaces:
-    """The two conversions between surfaces and fp16 tensors, 3 x H x W, loaded onto one device.
+    """What turns surfaces into fp16 tensors, 3 x H x W, and these into surfaces, loaded onto one device.
 
     One caller at a time, from any thread.
     """
 
-    def __init__(self, ends: Ends, stream: Stream, launcher: Launcher) -> None:
-        """Raises InputFormatUnsupported for surfaces that a GPU does not hold."""
+    def __init__(self, ends: Ends, kernels: KernelSet, stream: Stream, launcher: Launcher) -> None:
+        """``kernels`` are the network's.  Raises InputFormatUnsupported for surfaces that a GPU does not hold."""
         self._ends = ends
         self._taken, self._given = layout(ends.source), layout(ends.target, ends.alignment)
-        dtype: Any = np.float16
-        self.read = Conversion(ends.source, reading(ends.source, dtype), stream, launcher)
+        half: Any = np.float16
+        self.read = Conversion(ends.source, reading(ends.source, half), stream, launcher)
         """From a surface into a tensor."""
-        self.write = Conversion(ends.target, writing(ends.target, dtype, dither=ends.dither), stream, launcher)
-        """From a tensor into a surface."""
+        self.tail = kernels.tail_into(ends.target, dither=ends.dither)
+        """From activations into a surface, where the kernels do that."""
+        self.write: Conversion | None = None
+        """From a tensor into a surface, where they do not."""
+        if self.tail is None:
+            self.write = Conversion(ends.target, writing(ends.target, half, dither=ends.dither), stream, launcher)
 
     def picture(self, frame: Frame) -> DevicePicture:
         """The planes of a frame's surface.  Raises DecodeError and ValueError for another than the ends say."""
@@ -54,10 +59,11 @@ class Surfaces:
         return Surface(self._ends.target, self._given.picture(lease.memory), lease)
 
     @property
-    def shapes(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        """Of the tensors."""
-        source, target = self._ends.source, self._ends.target
-        return (3, source.height, source.width), (3, target.height, target.width)
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """Of the tensors: what is read into, and what is written from, if anything is."""
+        ends = self._ends
+        surfaces = [ends.source] if self.write is None else [ends.source, ends.target]
+        return [(PLANES, surface.height, surface.width) for surface in surfaces]
 
 
 def address_of(picture: DevicePicture) -> tuple[tuple[int, int], ...]:
