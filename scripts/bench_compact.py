@@ -6,7 +6,8 @@
         [--rounds 30] [--json]
 
 ``compact apart`` is ours with the resize as a kernel of its own.  ``nv12`` is the way from an NV12 surface to a
-larger one, frames one after the other as the engine launches them: conversion, network, conversion.
+larger one, frames one after the other as the engine launches them, and ``nv12 in three`` the same by way of tensors:
+conversion, network, conversion.  ``host ms`` is what launching a frame takes the thread that does so.
 
 A network reads a picture in fp16 in the GPU's memory and writes the larger one there; each figure is the median over
 frames, with the least and the most, timed by events after a third of a second of the same work.  ``of dense`` is the
@@ -26,7 +27,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
@@ -48,6 +49,7 @@ from rave_trio.inference.compact.kernel_sets import kernels_for
 from rave_trio.inference.compact.mma_kernels import MmaKernels
 from rave_trio.inference.compact.net import CompactNet, Layer
 from rave_trio.inference.compact.network import CompactNetwork
+from rave_trio.inference.compact.surfaces import Ends, Surfaces
 from rave_trio.inference.device_tiles import stacked
 from rave_trio.memory import Ledger
 
@@ -56,6 +58,8 @@ FRAMES = 8
 NV12 = PixelFormat("nv12", 8, chroma_shift_x=1, chroma_shift_y=1)
 DENSE = 8192
 TRUNK = 16
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -133,7 +137,9 @@ class Bench:
             yield source, target
 
     @contextlib.contextmanager
-    def network(self, net: CompactNet, height: int, width: int, make: Any, *, step: bool = False) -> Iterator[Any]:
+    def network(
+        self, net: CompactNet, height: int, width: int, make: Any, *, step: bool = False, ends: Ends | None = None
+    ) -> Iterator[Any]:
         kernels = make(net.architecture, CudaLauncher(), self.stream)
         made = CompactNetwork(
             net,
@@ -145,6 +151,7 @@ class Bench:
             scratch=self._pool,
             player=Unrecorded() if step else Graphs(),
             upload=copy_from_host,
+            surfaces=None if ends is None else Surfaces(ends, kernels, self.stream, CudaLauncher()),
         )
         with contextlib.closing(made):
             yield made
@@ -154,8 +161,10 @@ class Bench:
         with self.pictures(height, width, net.scale) as arrays, self.network(net, height, width, make) as network:
             return self.timed(network, *arrays), network._lease.memory.nbytes / 1e6
 
-    def nv12(self, net: CompactNet, height: int, width: int, make: Any) -> Timing:
-        """Of one of FRAMES frames that follow one another."""
+    def nv12(self, net: CompactNet, height: int, width: int, make: Any) -> dict[str, tuple[Timing, Timing]]:
+        """Of one of FRAMES frames that follow one another, in one launch each and in three, by way of tensors: on the
+        GPU, and of the thread that launches.  Both by turns, so that they are as hot.
+        """
         color = ColorSpec(1, 1, 1, ColorRange.LIMITED, ChromaLocation.LEFT)
         sizes = (height, width), (height * net.scale, width * net.scale)
         surfaces = [SurfaceDescriptor(across, down, NV12, color) for down, across in sizes]
@@ -163,7 +172,8 @@ class Bench:
         noise = np.random.default_rng(0).integers(0, 255, placed[0].nbytes, np.uint8)
         with contextlib.ExitStack() as held:
             source, target = held.enter_context(self.pictures(height, width, net.scale))
-            network = held.enter_context(self.network(net, height, width, make))
+            ends = Ends(source=surfaces[0], target=surfaces[1])
+            network = held.enter_context(self.network(net, height, width, make, ends=ends))
             leases = [held.enter_context(contextlib.closing(self._pool.lease(each.nbytes))) for each in placed]
             memories = [each.memory for each in leases]
             read = Conversion(surfaces[0], reading(surfaces[0], np.float16), self.stream, None)
@@ -172,16 +182,29 @@ class Bench:
             with use(self.stream, memories[0]):
                 copy_from_host(self.stream, noise, DeviceArray(memories[0], noise.shape, np.uint8))
 
-            def frames() -> float:
+            def in_one() -> None:
+                network.launch_surfaces(self.stream, *pictures, failed=_raise)
+
+            def in_three() -> None:
+                read.run(pictures[0], source)
+                network.launch(self.stream, source, target, failed=_raise)
+                written.run(pictures[1], target)
+
+            def frames(launch: Callable[[], None]) -> tuple[float, float]:
                 begin = self.stream.record(timing=True)
                 with use(self.stream, source.memory, target.memory, *memories):
+                    began = time.perf_counter()
                     for _ in range(FRAMES):
-                        read.run(pictures[0], source)
-                        network.launch(self.stream, source, target, failed=_raise)
-                        written.run(pictures[1], target)
-                return self.stream.record(timing=True).seconds_since(begin) * 1000 / FRAMES
+                        launch()
+                    launched = time.perf_counter() - began
+                return self.stream.record(timing=True).seconds_since(begin) * 1000 / FRAMES, launched * 1000 / FRAMES
 
-            return Timing(repeated(frames, self.rounds))
+            rounds = repeated(lambda: (frames(in_one), frames(in_three)), self.rounds)
+            names = "nv12", "nv12 in three"
+            return {
+                name: (Timing([gpu for gpu, _ in times]), Timing([host for _, host in times]))
+                for name, times in zip(names, zip(*rounds, strict=True), strict=True)
+            }
 
     def layers(self, net: CompactNet, height: int, width: int, make: Any) -> dict[str, float]:
         """Milliseconds of a kernel of each kind, one after the other without a graph."""
@@ -221,9 +244,9 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def repeated(frame: Callable[[], float], rounds: int) -> list[float]:
+def repeated(frame: Callable[[], T], rounds: int) -> list[T]:
     """The last ``rounds`` times, after a while of the same."""
-    times: list[float] = []
+    times: list[T] = []
     until = time.monotonic() + WARM_UP
     while time.monotonic() < until or len(times) < rounds:
         times.append(frame())
@@ -339,7 +362,7 @@ def main() -> None:
         entry = {"what": what, "model": model, "size": size, **timing.as_dict(), "TFLOP/s": rate, **share, **more}
         found.append(entry)
         if not args.json:
-            text = f"{what:16} {model:14} {size[0]:>4}x{size[1]:<4} {timing.text()}  {rate:5.0f} TFLOP/s"
+            text = f"{what:22} {model:14} {size[0]:>4}x{size[1]:<4} {timing.text()}  {rate:5.0f} TFLOP/s"
             print(text + "".join(f"  {key} {value:.4g}" for key, value in (share | more).items()), flush=True)
 
     for model, (width, height) in itertools.product(args.models.split(","), sizes):
@@ -349,11 +372,12 @@ def main() -> None:
             make = kernels_named(kernels, bench.device)
             timing, megabytes = bench.ours(net, height, width, make)
             note(f"compact {kernels}", model, (width, height), timing, flop, MB=megabytes)
-            note(f"nv12 {kernels}", model, (width, height), bench.nv12(net, height, width, make), flop)
             layers = bench.layers(net, height, width, make)
             if not args.json:
                 print(" " * 16, "  ".join(f"{name} {ms:.4f} ms" for name, ms in layers.items()))
-            found[-2]["layers"] = layers
+            found[-1]["layers"] = layers
+            for name, (gpu, host) in bench.nv12(net, height, width, make).items():
+                note(f"{name} {kernels}", model, (width, height), gpu, flop, **{"host ms": host.median})
         if (width, height) != sizes[0]:
             continue
         others: dict[str, Callable[[], Timing]] = {}

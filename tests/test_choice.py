@@ -221,9 +221,23 @@ def test_what_our_own_kernels_do_not_do_goes_to_onnxruntime(machine, plan, asked
 def test_our_own_kernels_are_told_apart_by_their_memory(machine, plan):
     machine(gpu(0))
     made = plan()
-    needed = 2 * 320 * 180 * 64 * 2 + 9 * 64 * 64 * 16 * 2
+    needed = 2 * 320 * 180 * 64 * 2 + 9 * 64 * 64 * 16 * 2 + 3 * 320 * 180 * 2 * (1 + 2**2)
     assert needed < made.fit.network < needed + 2 * (2 << 20)
     assert (made.streams, made.batch, made.tuning) == (1, 1, None)
+
+
+def test_frames_go_through_our_own_kernels_as_surfaces_unless_there_is_more_to_do_with_tensors(
+    machine, bunny, tmp_path
+):
+    machine(gpu(0))
+    asked = {"usual": {}, "tiles": {"tile": 96}, "a size": {"size": "1280x720"}, "another": {"backend": "onnxruntime"}}
+    found = {}
+    for name, options in asked.items():
+        made, steps = rave_trio.make_plan(rave_trio.UpscaleOptions(bunny, tmp_path / "out.mkv", **options))
+        assert (made.backend == "onnxruntime") == (name == "another")
+        found[name] = made.work(steps).on_surfaces, made.fit.tensors > 0
+    assert found.pop("usual") == (True, False)
+    assert set(found.values()) == {(False, True)}
 
 
 def test_where_memory_is_short_our_own_kernels_compute_in_strips(machine, plan):

@@ -9,9 +9,9 @@ import attrs
 from rave_trio.devices import CpuDevice
 from rave_trio.devices.nvidia import Gpu
 from rave_trio.frames import SurfaceDescriptor
-from rave_trio.inference.compact.kernels_protocol import Architecture
+from rave_trio.inference.compact.kernels_protocol import PLANES, Architecture
 from rave_trio.inference.compact.net import CompactNet
-from rave_trio.inference.compact.strips import aligned, buffer_bytes, parameter_bytes
+from rave_trio.inference.compact.strips import aligned, buffer_bytes, parameter_bytes, picture_bytes
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, ModelLoad, arena_bytes
 from rave_trio.memory.pool import bucket_size
@@ -210,23 +210,39 @@ class GpuCosts:
 
 @attrs.frozen
 class CompactCosts(GpuCosts):
-    """On a GPU with our own kernels, which need two buffers of activations and no more."""
+    """On a GPU with our own kernels, which need two buffers of activations, and for surfaces two tensors at most."""
 
     in_strips = True
 
     architecture: Architecture
     layers: int
     """All of them."""
+    on_surfaces: bool = False
+    """Whether surfaces go in and come out."""
 
     def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
         size = geometry.tile_height, geometry.tile_width
         buffer = buffer_bytes(self.architecture, self.layers, *size, geometry.strip_rows)
-        return bucket_size(parameter_bytes(self.architecture, self.layers) + 2 * aligned(buffer))
+        pictures = 0
+        if self.on_surfaces:
+            enlarged = (side * self.architecture.scale for side in size)
+            pictures = aligned(picture_bytes(PLANES, *size)) + aligned(picture_bytes(PLANES, *enlarged))
+        return bucket_size(parameter_bytes(self.architecture, self.layers) + 2 * aligned(buffer) + pictures)
+
+    def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
+        return 0 if self.on_surfaces else super().staging(geometry, scale, streams, batch)
 
 
-def costs_of(host: CpuDevice, gpu: Gpu | None, precision: str, net: CompactNet | None = None) -> Costs:
-    """Those of where a job runs: on the host, or on a GPU if there is one, where ``net`` runs on our own kernels."""
+def costs_of(
+    host: CpuDevice, gpu: Gpu | None, precision: str, net: CompactNet | None = None, *, on_surfaces: bool = False
+) -> Costs:
+    """Those of where a job runs: on the host, or on a GPU if there is one, where ``net`` runs on our own kernels.
+
+    With ``on_surfaces`` these read and write surfaces.
+    """
     if gpu is None:
         return HostCosts(host)
     free, itemsize = gpu.memory_free or 0, DTYPES[precision].itemsize
-    return GpuCosts(free, itemsize) if net is None else CompactCosts(free, itemsize, net.architecture, len(net.layers))
+    if net is None:
+        return GpuCosts(free, itemsize)
+    return CompactCosts(free, itemsize, net.architecture, len(net.layers), on_surfaces)

@@ -46,6 +46,8 @@ class Work:
     """The limit that was asked for, in seconds."""
     batch_deadline: float = 0.0
     """Seconds for which a batch may be waited for."""
+    on_surfaces: bool = False
+    """Whether the one model takes surfaces and gives surfaces, with no tensors between the stages."""
 
     @property
     def enhancing(self) -> tuple[Enhancing, ...]:
@@ -216,9 +218,13 @@ def _arrange(
         batch_frames=batch_frames(geometries, streams, batch),
     )
     # What goes in is held until its frame is done; between two steps lie what one has made and what the next is given.
-    tensors = (pipeline.preprocessed_capacity + depth + 1) * costs.tensor(work.source)
-    for step, made, taken in zip(work.steps, under_way, [*under_way[1:], 1], strict=True):
-        tensors += (made + taken + 1) * costs.tensor(step.target)
+    entering, leaving = pipeline.preprocessed_capacity + depth + 1, depth + 1
+    tensors = 0
+    if not work.on_surfaces:
+        tensors = entering * costs.tensor(work.source)
+        for step, made, taken in zip(work.steps, under_way, [*under_way[1:], 1], strict=True):
+            tensors += (made + taken + 1) * costs.tensor(step.target)
+        entering = leaving = 0
     staging = sum(
         each.staging(geometry, step.model.metadata.scale, streams, batch)
         for each, (step, geometry) in zip(work.networks, models, strict=True)
@@ -235,8 +241,9 @@ def _arrange(
             for costs, geometry, load in zip(work.networks, geometries, loads, strict=True)
         ),
         tensors=tensors + staging,
-        decoder_surfaces=(pipeline.decoded_capacity + 2) * costs.surface(work.source),
-        encoder_surfaces=(pipeline.upscaled_capacity + 2 + costs.encoder_frames()) * costs.surface(work.target),
+        decoder_surfaces=(pipeline.decoded_capacity + 2 + entering) * costs.surface(work.source),
+        encoder_surfaces=(pipeline.upscaled_capacity + 2 + costs.encoder_frames() + leaving)
+        * costs.surface(work.target),
         decoder_own=costs.decoder_own(work.source),
         flops=flops,
     )

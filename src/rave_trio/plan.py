@@ -356,26 +356,41 @@ def _work(
     target: SurfaceDescriptor,
     precision: str,
 ) -> Work:
+    on_surfaces = choice.backend == "compact" and _takes_whole_frames(steps)
     return Work(
         steps=steps,
         source=source,
         target=target,
         precision=precision,
         costs=costs_of(choice.host, choice.gpu, precision),
-        networks=networks_of(choice, precision, steps),
+        networks=networks_of(choice, precision, steps, on_surfaces=on_surfaces),
         streams=options.streams,
         batch=options.batch,
         stall_timeout=options.stall_timeout,
         batch_deadline=options.batch_deadline_ms / 1000,
+        on_surfaces=on_surfaces,
     )
 
 
-def networks_of(choice: Choice, precision: str, steps: tuple[Step, ...]) -> tuple[Costs, ...]:
-    """What each model costs where it runs; our own kernels, where they are the backend, need less."""
+def _takes_whole_frames(steps: tuple[Step, ...]) -> bool:
+    """Whether one model is all that is done with a frame, and that not in tiles."""
+    if len(steps) > 1 or not isinstance(steps[0], Enhancing):
+        return False
+    geometry, source = steps[0].geometry(steps[0].tile), steps[0].source
+    return (geometry.tile_height, geometry.tile_width) == (source.height, source.width)
+
+
+def networks_of(
+    choice: Choice, precision: str, steps: tuple[Step, ...], *, on_surfaces: bool = False
+) -> tuple[Costs, ...]:
+    """What each model costs where it runs; our own kernels, where they are the backend, need less.
+
+    With ``on_surfaces`` these read and write surfaces.
+    """
     ours = choice.backend == "compact"
     models = (step.model.metadata.path for step in steps if isinstance(step, Enhancing))
     nets = (find_compact(path) if ours else None for path in models)
-    return tuple(costs_of(choice.host, choice.gpu, precision, net) for net in nets)
+    return tuple(costs_of(choice.host, choice.gpu, precision, net, on_surfaces=on_surfaces) for net in nets)
 
 
 def _check_parallel(options: UpscaleOptions, choice: Choice, steps: tuple[Step, ...]) -> None:

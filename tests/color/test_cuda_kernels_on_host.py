@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import attrs
+import copy
+
 import numpy as np
 import pytest
 from device_colours import Converting, DeviceColours, noise
-from host_kernels import COMPILER, HostLauncher
+from host_kernels import COMPILER, HostLauncher, HostMachine
 
 from rave_trio import errors
 from rave_trio.color.cuda import CudaSurfaceToTensor, CudaTensorToSurface
-from rave_trio.devices.pool import device_pool
-from rave_trio.devices.simulated import SimulatedDevice
-from rave_trio.memory import Ledger
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
-
-
-@attrs.define
-class HostMachine:
-    device: SimulatedDevice
-    stream: object
-    pool: object
-    launcher: HostLauncher
-
-    def write(self, memory, raw: np.ndarray) -> None:
-        self._wait(memory)
-        memory.array(raw.shape, np.uint8)[:] = raw
-
-    def read(self, memory, count: int) -> np.ndarray:
-        self._wait(memory)
-        return memory.array((count,), np.uint8).copy()
-
-    @staticmethod
-    def _wait(memory) -> None:
-        if memory.last_use is not None:
-            memory.last_use.wait()
 
 
 @pytest.fixture(scope="session")
@@ -45,13 +22,9 @@ def launcher(tmp_path_factory):
 
 @pytest.fixture
 def machine(launcher):
-    device = SimulatedDevice(256 << 20, latency=1e-3)
-    pool = device_pool(device, Ledger())
-    yield HostMachine(device, device.stream(), pool, launcher)
-    assert pool.stats().leased == 0
-    pool.close()
-    device.close()
-    assert device.used == 0
+    made = HostMachine(launcher)
+    yield made
+    made.close()
 
 
 class TestKernelsOnTheHost(DeviceColours):
@@ -85,7 +58,9 @@ def test_a_launch_that_raises_leaves_no_lease_behind_and_the_frame_the_callers(m
             raise RuntimeError("planted")
 
     surface = reference.descriptor("nv12", 64, 32, 1, False)
-    converting = Converting(attrs.evolve(machine, launcher=Refusing(machine.launcher._folder)))
+    refusing = copy.copy(machine)
+    refusing.launcher = Refusing(machine.launcher._folder)
+    converting = Converting(refusing)
     frame = converting.frame(noise(reference, surface), surface)
     with pytest.raises(RuntimeError, match="planted"):
         converting.reader(surface, np.float32).convert(frame)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+from colour_reference import Reference
 
 
 def require_gpu() -> None:
@@ -40,11 +39,7 @@ def cuda():
 @pytest.fixture(scope="session")
 def reference():
     """The colours' reference in float64."""
-    path = Path(__file__).resolve().parent.parent / "color" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("colour_reference", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Reference
+    return Reference
 
 
 class GpuMachine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -13,8 +14,8 @@ from backend_rigs import OnnxRuntimeRig, host_copy, host_view
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.inference.compact.backend import CompactBackend
 from rave_trio.inference.compact.find import find_compact
-from rave_trio.inference.compact.kernels_protocol import Architecture, Parameters, Planes, Rows
-from rave_trio.inference.compact.net import resampled, shuffled
+from rave_trio.inference.compact.kernels_protocol import Architecture, Parameters, Planes, Resampling, Rows
+from rave_trio.inference.compact.net import CompactNet, Layer, resampled, shuffled
 from rave_trio.inference.compact.strips import resampling_reach
 from rave_trio.inference.model import Geometry
 from rave_trio.inference.openvino_model import Model
@@ -105,6 +106,9 @@ class NumpyKernels:
             large[:, window] += repeated(plane_view(picture, height, width), how.factor)[:, window]
         result = resampled(large, how.resampling, how.factor)[:, rows.begin * how.scale : rows.end * how.scale]
         self._write(target, np.clip(result, 0, 1) if how.clip else result, height, width, rows, how.scale)
+
+    def tail_into(self, target, *, dither):
+        """Not here."""
 
     def _convolve(self, source, taps, parameters, target, height, width, rows) -> None:
         features = self.architecture.features
@@ -218,3 +222,19 @@ class CompactStripsRig(CompactRig):
     """In strips of few rows."""
 
     strip = 7
+
+
+def random_net(features=5, trunk=2, factor=2, resampling: Resampling | None = None, seed=0, **how) -> CompactNet:
+    """Random weights that keep the size of what goes through."""
+    rng = np.random.default_rng(seed)
+    widths = [3, *[features] * (trunk + 1), 3 * factor**2]
+    layers = [
+        Layer(
+            rng.normal(0, (9 * inputs) ** -0.5, (outputs, inputs, 3, 3)).astype(np.float32),
+            rng.normal(0, 0.2, outputs).astype(np.float32),
+            rng.uniform(-0.5, 1.2, outputs).astype(np.float32),
+        )
+        for inputs, outputs in itertools.pairwise(widths)
+    ]
+    layers[-1] = attrs.evolve(layers[-1], slope=None)
+    return CompactNet(tuple(layers), factor, **{"skip": True, "clip": False} | how, resampling=resampling)

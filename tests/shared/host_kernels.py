@@ -9,7 +9,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import attrs
+import numpy as np
+
 from rave_trio.color.cuda.specialisation import Specialisation
+from rave_trio.devices.kernel_source import KernelSource
+from rave_trio.devices.pool import device_pool
+from rave_trio.devices.simulated import SimulatedDevice
+from rave_trio.memory import Ledger
 
 WORDS = Path(__file__).with_name("cuda_words.hpp")
 
@@ -17,6 +24,9 @@ COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++") o
 """None where there is no C++ compiler."""
 
 FLAGS = ["-std=c++17", "-O1", "-fno-strict-aliasing", "-ffp-contract=off", "-shared", "-fPIC", "-w"]
+
+REPLACED = ("float read_shared(", "void write_shared(", "float read_sample(", "u32 two_halves(")
+"""Functions of the wgmma kernels that wgmma_words.hpp has in place of theirs."""
 
 RUN = """
 extern "C" void run(const int* grid, const int* block, unsigned long long* p, int width, int height) {{
@@ -54,13 +64,65 @@ class HostLauncher:
         return self._loaded[kernel.body]
 
     def launch(self, stream: Any, kernel: Any, grid: tuple[int, int], block: tuple[int, int], *args: Any) -> None:
-        *words, width, height = args
-        pair = ctypes.c_int * 2
-        stream.launch(
-            kernel,
-            pair(*grid),
-            pair(*block),
-            (ctypes.c_ulonglong * len(words))(*words),
-            ctypes.c_int(width),
-            ctypes.c_int(height),
-        )
+        stream.launch(kernel, *_arguments(grid, block, *args))
+
+    def put(self, raw: Any, kernel: Any, grid: tuple[int, int], block: tuple[int, int], *args: Any) -> None:
+        kernel(*_arguments(grid, block, *args))
+
+
+def _arguments(grid: tuple[int, int], block: tuple[int, int], *args: Any) -> tuple[Any, ...]:
+    *words, width, height = args
+    pair = ctypes.c_int * 2
+    return (
+        pair(*grid),
+        pair(*block),
+        (ctypes.c_ulonglong * len(words))(*words),
+        ctypes.c_int(width),
+        ctypes.c_int(height),
+    )
+
+
+@attrs.define
+class HostMachine:
+    """Where the suites of device_colours.py and compact_surfaces.py run without a GPU."""
+
+    launcher: HostLauncher
+    device: SimulatedDevice = attrs.field(factory=lambda: SimulatedDevice(256 << 20, latency=1e-3))
+    stream: Any = attrs.field(init=False)
+    pool: Any = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.stream = self.device.stream()
+        self.pool = device_pool(self.device, Ledger())
+
+    def write(self, memory: Any, raw: np.ndarray) -> None:
+        self._wait(memory)
+        memory.array(raw.shape, np.uint8)[:] = raw
+
+    def read(self, memory: Any, count: int) -> np.ndarray:
+        self._wait(memory)
+        return memory.array((count,), np.uint8).copy()
+
+    def close(self) -> None:
+        assert self.pool.stats().leased == 0
+        self.pool.close()
+        self.device.close()
+        assert self.device.used == 0
+
+    @staticmethod
+    def _wait(memory: Any) -> None:
+        if memory.last_use is not None:
+            memory.last_use.wait()
+
+
+def compiled_tail(source: KernelSource, run: str, folder: Path) -> Any:
+    """The function ``run`` of the text of that name behind a wgmma kernel's, which it may call between barriers."""
+    code = source.code.replace("asm volatile(", "ASM(").replace("asm(", "ASM(")
+    for name in REPLACED:
+        assert code.count(name) == 1
+        code = code.replace(name, name.replace(" ", " device_"))
+    words = "".join(f'#include "{path}"\n' for path in (WORDS, WORDS.with_name("wgmma_words.hpp")))
+    path = folder / f"tail{len(list(folder.iterdir()))}.so"
+    command = [COMPILER, *FLAGS, "-x", "c++", "-", "-o", str(path)]
+    subprocess.run(command, input=f"{words}{code}\n{run}", text=True, check=True)
+    return ctypes.CDLL(str(path)).run

@@ -11,8 +11,10 @@ from cuda.bindings import driver
 
 from rave_trio.devices.driver import check
 
-KEPT = 64
-"""Graphs kept at once, far more than may be under way: what is dropped for a newer one was done long before."""
+KEPT = 256
+"""Graphs kept at once, more than there are pairs of pictures before and behind a backend, and far more than may be
+under way: what is dropped for a newer one was done long before.
+"""
 
 
 class Unrecorded:

@@ -181,3 +181,6 @@ class Launcher(Protocol):
 
     def launch(self, stream: Any, kernel: Any, grid: tuple[int, int], block: tuple[int, int], *args: object) -> None:
         """Have it run, after all that was launched on ``stream`` before, and return at once."""
+
+    def put(self, raw: Any, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
+        """The same within a :meth:`Player.play`'s work, into the raw stream that it is called with."""

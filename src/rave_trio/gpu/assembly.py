@@ -22,6 +22,7 @@ from rave_trio.devices.launcher import CudaLauncher
 from rave_trio.devices.nvidia import Gpu, VideoEngines
 from rave_trio.devices.pool import device_pool, pinned_pool
 from rave_trio.frames import Frame, Surface, Tensor
+from rave_trio.inference.compact.surfaces import Ends
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, arena_bytes
 from rave_trio.inference.retreat import Backend, RetreatingBackend
@@ -34,7 +35,7 @@ from rave_trio.media.nvenc import NvencPartEncoder
 from rave_trio.media.parts import PartsFolder, PartWriter
 from rave_trio.media.upload import Uploading
 from rave_trio.memory import Ledger, LedgerStats, PoolStats, Waiting
-from rave_trio.pipeline import Converter
+from rave_trio.pipeline import Converter, Unchanged
 from rave_trio.plan import EnginePlan
 from rave_trio.resizing.device import DeviceResizer
 from rave_trio.steps import Enhancing, Resizing, Step
@@ -48,6 +49,9 @@ DENSE = 1
 
 class GpuWorkshop:
     """What computes on a GPU, on tensors in its memory."""
+
+    _ends: Ends | None = None
+    """The surfaces that the network takes and gives, where it does so itself."""
 
     def __init__(self, how: Computing, gpu: Gpu, ledger: Ledger, waiting: Waiting) -> None:
         assert gpu.cuda_ordinal is not None
@@ -81,6 +85,7 @@ class GpuWorkshop:
                 pool=self._pool,
                 scratch=self._scratch,
                 audited=self._how.audited,
+                ends=self._ends,
             )
         if self._how.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network
@@ -160,6 +165,10 @@ class GpuAssembly(GpuWorkshop):
         self._plan = plan
         self._gpu = gpu
         self._steps = steps
+        if plan.work(steps).on_surfaces:
+            self._ends = Ends(
+                source=plan.surface, target=plan.encoder.surface, dither=plan.dither, alignment=self._alignment
+            )
         self._upload: Uploading | None = None
         self._page_locked = Ledger()  # the host's memory: the limit is about the GPU's
         self._downloads = pinned_pool(self.device, self._page_locked, owner="downloads")
@@ -170,7 +179,9 @@ class GpuAssembly(GpuWorkshop):
         return NvdecDecoder(self._plan.media, self.device, self._pool, strict=bool(self._plan.graph.decode.strict))
 
     def to_tensor(self) -> Converter:
-        convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self.device.stream(), dtype=self._dtype)
+        convert: Converter = Unchanged()
+        if self._ends is None:
+            convert = CudaSurfaceToTensor(self._plan.surface, self._pool, self.device.stream(), dtype=self._dtype)
         if self._plan.decoder == "nvdec":
             return convert
         self._upload = Uploading(self.device, self._pool)
@@ -180,11 +191,17 @@ class GpuAssembly(GpuWorkshop):
         return retreating(self._plan.work(self._steps), self._plan.fit, self)
 
     def to_surface(self) -> Converter:
+        if self._ends is not None:
+            return Unchanged()
         surface, stream = self._plan.encoder.surface, self.device.stream()
-        alignment = DENSE if self._by_nvenc else ROW_ALIGNMENT
         return CudaTensorToSurface(
-            surface, self._pool, stream, dtype=self._dtype, dither=self._plan.dither, alignment=alignment
+            surface, self._pool, stream, dtype=self._dtype, dither=self._plan.dither, alignment=self._alignment
         )
+
+    @property
+    def _alignment(self) -> int:
+        """Of the rows of output surfaces, in bytes."""
+        return DENSE if self._by_nvenc else ROW_ALIGNMENT
 
     @property
     def _by_nvenc(self) -> bool:

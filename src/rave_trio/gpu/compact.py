@@ -10,6 +10,7 @@ from rave_trio.devices.pool import DevicePool
 from rave_trio.inference.compact.backend import CompactBackend
 from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.compact.kernel_sets import kernels_for
+from rave_trio.inference.compact.surfaces import Ends
 from rave_trio.inference.model import Geometry, ModelMetadata
 
 
@@ -21,11 +22,12 @@ def compact_network(
     pool: DevicePool,
     scratch: DevicePool,
     audited: bool,
+    ends: Ends | None,
 ) -> CompactBackend:
     """The backend ``compact`` for tiles of one shape.  Compiles its kernels, some seconds the first time.
 
-    An ``audited`` run has no CUDA graphs: see docs/audit.md.  The model must have been found to be of the family.
-    Raises OutOfMemory.
+    With ``ends`` it takes and gives surfaces, of whole frames.  An ``audited`` run has no CUDA graphs: see
+    docs/audit.md.  The model must have been found to be of the family.  Raises OutOfMemory.
     """
     return CompactBackend(
         metadata,
@@ -39,4 +41,5 @@ def compact_network(
         pool=pool,
         scratch=scratch,
         copy=copy,
+        ends=ends,
     )

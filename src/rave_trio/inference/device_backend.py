@@ -19,7 +19,7 @@ import numpy as np
 from rave_trio import errors
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import DeviceMemory, Event, LaunchError, Stream, use
-from rave_trio.frames import Frame, Tensor
+from rave_trio.frames import Frame, Surface, Tensor
 from rave_trio.inference.device_batches import Batches, Job, depth_for, pieces_of, tiles_of
 from rave_trio.inference.device_tiles import Copy, cut, paste, stacked
 from rave_trio.inference.model import Geometry, ModelMetadata
@@ -113,15 +113,10 @@ class DeviceBackend:
         Raises OutOfMemory if there can be none, and TypeError for a tensor of another dtype; the frame stays the
         caller's then.
         """
-        source: DeviceArray = frame.tensor
-        if source.dtype != self.dtype:
-            raise TypeError(f"frame {frame.index} is {source.dtype}, model {self.metadata.name} runs in {self.dtype}")
-        scale, groups = self.metadata.scale, 3 // self.metadata.input_channels
-        shape = (self.metadata.output_channels * groups, source.shape[1] * scale, source.shape[2] * scale)
-        job = Job(frame, self._leased(shape))
+        job = Job(frame, self._output(frame))
         try:
             if self._batch == 1:
-                job.done = self._start(source, job.output.array, job.failures, job.held)
+                job.done = self._start(job)
             else:
                 self._gather(job)
         except BaseException:
@@ -168,10 +163,17 @@ class DeviceBackend:
             self._buffers.popitem()[1].close()
         self._network.close()
 
-    def _start(
-        self, source: DeviceArray, output: DeviceArray, failures: list[Exception], held: tuple[Any, ...]
-    ) -> Event:
+    def _output(self, frame: Frame) -> Surface | Tensor:
+        """Room for what a frame becomes."""
+        source: DeviceArray = frame.tensor
+        if source.dtype != self.dtype:
+            raise TypeError(f"frame {frame.index} is {source.dtype}, model {self.metadata.name} runs in {self.dtype}")
+        scale, groups = self.metadata.scale, 3 // self.metadata.input_channels
+        return self._leased((self.metadata.output_channels * groups, source.shape[1] * scale, source.shape[2] * scale))
+
+    def _start(self, job: Job) -> Event:
         """Launch all that a frame takes; the moment at which it is done."""
+        source, output = job.frame.tensor, job.result
         entry, result = self._shapes()
         cuts, pieces = tiles_of(source, self._geometry), pieces_of(source, output, self.metadata)
         into = None if all(self._fits(each, entry) for each, _ in pieces) else self._buffer("input", entry)
@@ -180,7 +182,7 @@ class DeviceBackend:
         with use(self._stream, *memories):
             for picture, target in pieces:
                 for tile in cuts:
-                    self._compute(picture, tile, target, into, out, failures, held)
+                    self._compute(picture, tile, target, into, out, job.failures, job.held)
         return self._stream.record()
 
     def _gather(self, job: Job) -> None:

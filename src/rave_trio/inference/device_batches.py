@@ -13,7 +13,7 @@ import attrs
 
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import Event, Stream, use
-from rave_trio.frames import Frame, Tensor
+from rave_trio.frames import Frame, Surface, Tensor
 from rave_trio.inference.device_tiles import Copy, cut, paste, planes
 from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.tiling import Tile, tiles
@@ -59,7 +59,7 @@ class Job:
     """A frame on the device, where its result goes, and what was said against it."""
 
     frame: Frame
-    output: Tensor
+    output: Surface | Tensor
     failures: list[Any] = attrs.field(factory=list)
     """Exceptions, or a library's own words."""
     done: Event | None = None
@@ -70,8 +70,15 @@ class Job:
     @property
     def held(self) -> tuple[Any, ...]:
         """What must stay open until the work on it is done."""
-        assert isinstance(self.frame.picture, Tensor)
+        assert self.frame.picture is not None
         return self.frame.picture.lease, self.output.lease
+
+    @property
+    def result(self) -> DeviceArray:
+        """The samples of an output that is a tensor."""
+        assert isinstance(self.output, Tensor)
+        array: DeviceArray = self.output.array
+        return array
 
     def close(self) -> None:
         """Drop the frame, its result, and the failures: an error's traceback and this would keep each other alive."""
@@ -109,7 +116,7 @@ class Batches:
     def add(self, job: Job, data: ModelMetadata, geometry: Geometry) -> None:
         """Take in a frame, and launch each batch that is full.  If this raises, nothing of the frame waits any more."""
         cuts = tiles_of(job.frame.tensor, geometry)
-        pieces = pieces_of(job.frame.tensor, job.output.array, data)
+        pieces = pieces_of(job.frame.tensor, job.result, data)
         job.cells = len(cuts) * len(pieces)
         try:
             for picture, target in pieces:

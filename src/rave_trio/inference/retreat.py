@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rave_trio.errors import OutOfMemory
-from rave_trio.frames import Frame, Tensor
+from rave_trio.frames import Frame, Surface, Tensor
 
 log = logging.getLogger("rave_trio.inference")
 
@@ -31,7 +31,7 @@ class RetreatingBackend:
 
     ``make(step)`` builds the backend of that step, 0 being the first and largest, or gives None where there is none
     smaller; any MemoryError counts.  The frames under way stay with this object until their results are there: the
-    backend inside is lent their tensors.  One caller at a time, from any thread.
+    backend inside is lent their pictures.  One caller at a time, from any thread.
     """
 
     def __init__(self, make: Callable[[int], Backend | None]) -> None:
@@ -119,5 +119,9 @@ class RetreatingBackend:
 
 def _lent(frame: Frame) -> Frame:
     """The frame for somebody who may close it without consequences."""
-    tensor = Tensor(frame.tensor, lease=None)
-    return Frame(frame.index, frame.pts, frame.duration, frame.time_base, frame.key_frame, tensor)
+    picture: Surface | Tensor
+    if isinstance(frame.picture, Surface):
+        picture = Surface(frame.picture.descriptor, frame.picture.native, lease=None)
+    else:
+        picture = Tensor(frame.tensor, lease=None)
+    return Frame(frame.index, frame.pts, frame.duration, frame.time_base, frame.key_frame, picture)

@@ -162,7 +162,7 @@ class TensorRtBackend:
                 if self._gathers:
                     self._gather(lane, job)
                 else:
-                    self._start(lane, source, job.output.array, job.failures)
+                    self._start(lane, source, job.result, job.failures)
                     job.done = lease.memory.last_use
         except LaunchError as error:
             lease.close()

@@ -6,7 +6,7 @@ Knows the protocols that a decoder, a converter, a backend and an encoder follow
 from rave_trio.pipeline.latency import Latency
 from rave_trio.pipeline.metrics import ChannelMetrics, Observer, PipelineMetrics, StageMetrics
 from rave_trio.pipeline.pipeline import PipelineConfig, UpscalePipeline
-from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder
+from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder, Unchanged
 from rave_trio.pipeline.stop import Stop, run_stoppable
 from rave_trio.pipeline.tasks import alongside
 
@@ -22,6 +22,7 @@ __all__ = [
     "PipelineMetrics",
     "StageMetrics",
     "Stop",
+    "Unchanged",
     "UpscalePipeline",
     "alongside",
     "run_stoppable",

@@ -37,7 +37,7 @@ from rave_trio.pipeline.metrics import (
     PipelineMetrics,
     StageMeter,
 )
-from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder
+from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder, Unchanged
 from rave_trio.pipeline.stalls import Watch
 from rave_trio.pipeline.stop import Stop, run_stoppable
 from rave_trio.pipeline.tasks import bare
@@ -294,8 +294,9 @@ class UpscalePipeline:
         stage = self._preprocess
         with stage.located():
             while (frame := await stage.take(self._decoded)) is not None:
-                converted = await stage.work_on(frame, partial(stage.convert, to_tensor))
-                await stage.give(converted, self._preprocessed)
+                if not isinstance(to_tensor, Unchanged):
+                    frame = await stage.work_on(frame, partial(stage.convert, to_tensor))
+                await stage.give(frame, self._preprocessed)
             self._preprocessed.finish_sending()
 
     @enable_ki_protection

@@ -24,6 +24,17 @@ class Converter(Protocol):
         """The same frame, converted.  If it raises, the frame stays the caller's."""
 
 
+class Unchanged:
+    """The converter where there is nothing to convert, since the backend reads or makes surfaces itself.
+
+    In front of the backend frames go past it without a thread: the pipeline calls no method of it.
+    """
+
+    def convert(self, frame: Frame) -> Frame:
+        """The frame as it is."""
+        return frame
+
+
 class Backend(Protocol):
     """Runs the model.  Frames come back in the order in which they were given."""
 
@@ -35,7 +46,7 @@ class Backend(Protocol):
         """Start on a frame, which is the backend's from the moment this returns."""
 
     def collect(self) -> Frame:
-        """Wait for the oldest frame under way and hand it back with its larger tensor."""
+        """Wait for the oldest frame under way and hand it back with its larger picture."""
 
     def close(self) -> None:
         """Drop everything under way.  Idempotent."""

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import pytest
 from backend_rigs import host_view
-from compact_rigs import Direct, NumpyKernels, NumpyKernelsAtOnce, host_upload, numbers
+from compact_rigs import Direct, NumpyKernels, NumpyKernelsAtOnce, host_upload, numbers, random_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,8 +18,8 @@ from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import use
 from rave_trio.devices.pool import device_pool
 from rave_trio.devices.simulated import SimulatedDevice
-from rave_trio.inference.compact.kernels_protocol import Architecture, Resampling
-from rave_trio.inference.compact.net import CompactNet, Layer, evaluate
+from rave_trio.inference.compact.kernels_protocol import Architecture
+from rave_trio.inference.compact.net import CompactNet, evaluate
 from rave_trio.inference.compact.network import CompactNetwork
 from rave_trio.inference.compact.resampling import Resize
 from rave_trio.inference.compact.strips import aligned, buffer_bytes, parameter_bytes, resampling_reach, strips
@@ -28,21 +28,6 @@ from rave_trio.memory import Ledger
 from rave_trio.memory.pool import bucket_size
 
 HALF = Resize(Fraction(1, 2), "cubic", "half_pixel")
-
-
-def random_net(features=5, trunk=2, factor=2, resampling: Resampling | None = None, seed=0, **how) -> CompactNet:
-    rng = np.random.default_rng(seed)
-    widths = [3, *[features] * (trunk + 1), 3 * factor**2]
-    layers = [
-        Layer(
-            rng.normal(0, (9 * inputs) ** -0.5, (outputs, inputs, 3, 3)).astype(np.float32),
-            rng.normal(0, 0.2, outputs).astype(np.float32),
-            rng.uniform(-0.5, 1.2, outputs).astype(np.float32),
-        )
-        for inputs, outputs in itertools.pairwise(widths)
-    ]
-    layers[-1] = attrs.evolve(layers[-1], slope=None)
-    return CompactNet(tuple(layers), factor, **{"skip": True, "clip": False} | how, resampling=resampling)
 
 
 class World:

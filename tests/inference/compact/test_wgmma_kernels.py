@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -12,9 +13,12 @@ pytest.importorskip("cuda.core")
 if importlib.util.find_spec("cuda.bindings.nvrtc") is None:
     pytest.skip("there is no NVRTC", allow_module_level=True)
 
+from colour_reference import Reference
 from compact_reference import cubic
 from cuda.core import Program, ProgramOptions
 
+from rave_trio.color.cuda import layout
+from rave_trio.color.cuda.specialisation import codes
 from rave_trio.devices.kernel_source import KernelSource
 from rave_trio.inference.compact import wgmma_kernels
 from rave_trio.inference.compact.kernels_protocol import FEATURES, Architecture, Parameters, Planes, Resampling, Rows
@@ -24,6 +28,7 @@ from rave_trio.inference.compact.wgmma_kernels import (
     WgmmaKernels,
     resized_source,
     resizes_at_once,
+    surface_source,
     tail_source,
     trunk_source,
     trunk_tiling,
@@ -76,6 +81,37 @@ def test_the_tail_that_resizes_compiles_so_too(features, scale, factor):
     resizing = Architecture(features, factor, skip=True, clip=True, resampling=cubic(scale, factor))
     assert resizes_at_once(resizing)
     assert complaints(resized_source(resizing).code) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "location", "features", "factor"),
+    [("nv12", "LEFT", 64, 4), ("p010le", "LEFT", 48, 4), ("yuv420p", "CENTER", 16, 2), ("yuv444p", "LEFT", 32, 1)],
+)
+def test_the_tail_that_ends_in_a_surface_compiles_so_too(name, location, features, factor):
+    made = codes(Reference.descriptor(name, 7680, 4320, 1, False, location), factor, dither=name == "nv12")
+    assert complaints(surface_source(Architecture(features, factor, skip=True, clip=True), made).code) == []
+
+
+def test_a_surface_that_the_tail_does_not_write_or_that_follows_a_resize_or_many_features_is_the_converters(launches):
+    left, top = (Reference.descriptor("nv12", 64, 64, 1, False, where) for where in ("LEFT", "TOP_LEFT"))
+    for how, surface in [
+        (Architecture(64, 4, True, False), top),
+        (Architecture(64, 3, True, False), left),
+        (Architecture(128, 4, True, False), left),
+        (Architecture(64, 4, True, False, cubic(2, 4)), left),
+    ]:
+        assert WgmmaKernels(how, launches, None, lambda *_: None).tail_into(surface, dither=False) is None
+
+
+def test_strips_of_a_tail_overlap_by_a_pixel_where_chroma_looks_to_the_left(launches):
+    for location, strips in [("LEFT", 16), ("CENTER", 15)]:
+        surface = Reference.descriptor("nv12", 7680, 4320, 1, False, location)
+        tail = kernels(launches, 64).tail_into(surface, dither=False)
+        picture = layout(surface).picture(SimpleNamespace(pointer=1 << 20, nbytes=1 << 30))
+        tail(None, 256, Planes(1, 2), picture, 7, 500, 1920, Rows(3, 490), Parameters(5, 6))
+        (_, _, args) = launches.put_there.pop()
+        planes = [1 << 20, (1 << 20) + 7680 * 4320, (1 << 20) + 7680 * 4320, 7680, 7680, 7680]
+        assert [int(number) for number in args[5:]] == [*planes, 1920, 7, 3, 487, strips]
 
 
 def test_a_resize_that_looks_far_or_has_many_results_or_follows_many_features_is_a_kernel_of_its_own():

@@ -81,6 +81,41 @@ def reading(source: SurfaceDescriptor, dtype: Any, tile: Tile | None = None) -> 
     return _made("colours_to_tensor", [*common, *constants], source, components, tile)
 
 
+@attrs.frozen
+class Codes:
+    """What a kernel of another's must know to write surfaces itself, of luma and chroma."""
+
+    text: str
+    """In the namespace ``codes``, whose ``Chroma`` and ``write_luma`` take lines of samples as they would be stored."""
+    planes: tuple[int, ...]
+    """Which of the surface's planes holds each component."""
+    before: int
+    """Columns to the left of a thread's own that its chroma looks at."""
+
+
+def codes(target: SurfaceDescriptor, side: int, *, dither: bool) -> Codes | None:
+    """For surfaces like ``target``, and threads that have ``side`` x ``side`` samples from multiples of that on.
+
+    None where there is no chroma, where it looks at other samples than these and ``side`` to the left of them, and for
+    a ``side`` that is no power of two.
+    """
+    components = device_layout_of(target.pixel_format.name).colours
+    if side & (side - 1) or not _is_yuv(target, components):
+        return None
+    grids = grids_of(target.color, target.pixel_format)
+    (x, across), (y, down) = (_low_pass(grid) for grid in grids)
+    is_whole = all(side % grid.factor == 0 for grid in grids)
+    is_within = x >= -side and x + len(across) <= grids[0].factor and y >= 0 and y + len(down) <= grids[1].factor
+    if not (is_whole and is_within):
+        return None
+    tile = Tile(side, side // grids[1].factor)
+    constants = [*_sample(components[0], tile), *_rounding(target, components[0], dither=dither)]
+    constants += _tensor_to_yuv(target, components)
+    texts = map(_text, ("access.cuh", "codes.cuh", "yuv_codes.cuh"))
+    text = "\n".join(["namespace codes {", *constants, *texts, "}  // namespace codes"])
+    return Codes(text, tuple(component.plane for component in components), max(0, -x))
+
+
 def writing(target: SurfaceDescriptor, dtype: Any, *, dither: bool = False, tile: Tile | None = None) -> Specialisation:
     """Tensors of ``dtype``, float16 or float32, to surfaces like ``target``; ``dither``: see the converter.
 
@@ -88,16 +123,9 @@ def writing(target: SurfaceDescriptor, dtype: Any, *, dither: bool = False, tile
     """
     components = device_layout_of(target.pixel_format.name).colours
     tile = _tile(target, dtype, tile)
-    luma = matrix_of(target.color, target.height).luma
     common = [
         *_common("to_surface", components[0], dtype, tile),
-        f"constexpr bool DITHER = {str(dither).lower()};",
-        _int("THRESHOLDS_SIDE", SIDE),
-        _int("THRESHOLDS_UNIT", UNIT),
-        _table("int", "THRESHOLDS", [SIDE, SIDE], thresholds().reshape(-1).tolist()),
-        _float("HIGHEST", 2 ** components[0].bits - 1),
-        _float("RED_WEIGHT", luma[0]),
-        _float("BLUE_WEIGHT", luma[2]),
+        *_rounding(target, components[0], dither=dither),
     ]
     if _is_yuv(target, components):
         return _made("tensor_to_yuv", [*common, *_tensor_to_yuv(target, components)], target, components, tile)
@@ -133,12 +161,31 @@ def _tile(surface: SurfaceDescriptor, dtype: Any, tile: Tile | None) -> Tile:
 def _common(name: str, component: Component, dtype: Any, tile: Tile) -> list[str]:
     return [
         f"#define KERNEL {name}",
-        f"using Sample = unsigned {'char' if component.dtype.itemsize == 1 else 'short'};",
         f"using Element = {'float' if np.dtype(dtype).itemsize == 4 else 'Half'};",
         _int("THREADS", BLOCK[0] * BLOCK[1]),
+        *_sample(component, tile),
+    ]
+
+
+def _sample(component: Component, tile: Tile) -> list[str]:
+    return [
+        f"using Sample = unsigned {'char' if component.dtype.itemsize == 1 else 'short'};",
         _int("PIXELS", tile.pixels),
         _int("GROUPS", tile.groups),
         _int("SHIFT", component.shift),
+    ]
+
+
+def _rounding(target: SurfaceDescriptor, component: Component, *, dither: bool) -> list[str]:
+    luma = matrix_of(target.color, target.height).luma
+    return [
+        f"constexpr bool DITHER = {str(dither).lower()};",
+        _int("THRESHOLDS_SIDE", SIDE),
+        _int("THRESHOLDS_UNIT", UNIT),
+        _table("int", "THRESHOLDS", [SIDE, SIDE], thresholds().reshape(-1).tolist()),
+        _float("HIGHEST", 2**component.bits - 1),
+        _float("RED_WEIGHT", luma[0]),
+        _float("BLUE_WEIGHT", luma[2]),
     ]
 
 
@@ -235,6 +282,8 @@ def _made(
     kernel: str, constants: list[str], surface: SurfaceDescriptor, components: tuple[Component, ...], tile: Tile
 ) -> Specialisation:
     shared = ["access.cuh"] if kernel.endswith("tensor") else ["access.cuh", "codes.cuh"]
+    if kernel == "tensor_to_yuv":
+        shared.append("yuv_codes.cuh")
     text = ["\n".join(constants), *map(_text, shared), _text(f"{kernel}.cu")]
     order = [component.plane for component in components]
     if holds_gbr(surface.color, surface.pixel_format) and len(components) == 3:

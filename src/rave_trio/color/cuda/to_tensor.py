@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rave_trio import errors
-from rave_trio.color.cuda.conversion import Conversion, check_planes
+from rave_trio.color.cuda.conversion import Conversion, picture_of
 from rave_trio.color.cuda.planes import layout
 from rave_trio.color.cuda.specialisation import Tile, reading
 from rave_trio.devices.arrays import DeviceArray
@@ -57,15 +56,8 @@ class CudaSurfaceToTensor:
         Raises DecodeError, and leaves the frame as it is, when its size or format is not the source's; ValueError when
         its planes are not what its descriptor says.
         """
-        source, found = self._source, frame.surface.descriptor
-        if (found.width, found.height, found.pixel_format) != (source.width, source.height, source.pixel_format):
-            raise errors.DecodeError(
-                f"the picture changes to {found.width}x{found.height} {found.pixel_format.name} at frame "
-                f"{frame.index}; it began as {source.width}x{source.height} {source.pixel_format.name}",
-                remedy="split the input where it changes and upscale the pieces one by one",
-            )
-        picture = frame.surface.native
-        check_planes(picture, self._layout)
+        source = self._source
+        picture = picture_of(frame, source, self._layout)
         lease = self._pool.lease(3 * source.height * source.width * self._dtype.itemsize)
         try:
             tensor = DeviceArray(lease.memory, (3, source.height, source.width), self._dtype)

@@ -22,6 +22,9 @@ from typing import Any, Protocol
 
 import attrs
 
+from rave_trio.devices.arrays import DevicePicture
+from rave_trio.frames import SurfaceDescriptor
+
 FEATURES = (16, 32, 48, 64, 96, 128)
 """What a network's features are padded to, the next larger of these."""
 
@@ -116,6 +119,27 @@ class Rows:
     end: int
 
 
+class SurfaceTail(Protocol):
+    """The last convolution and the pixel shuffle straight into a surface; see :meth:`KernelSet.tail_into`."""
+
+    def __call__(
+        self,
+        raw: Any,
+        source: int,
+        picture: Planes,
+        target: DevicePicture,
+        top: int,
+        height: int,
+        width: int,
+        rows: Rows,
+        parameters: Parameters,
+    ) -> None:
+        """Of the activations at ``source`` into the rows of ``target`` that belong to ``rows``.
+
+        ``target`` is all of the surface, and row 0 of the activations is row ``top`` of the picture.
+        """
+
+
 class KernelSet(Protocol):
     """The kernels of one architecture, loaded onto one device.  One caller at a time, from any thread.
 
@@ -191,6 +215,11 @@ class KernelSet(Protocol):
         What the tail would have left to the resize is not rounded, and written nowhere.  ``rows`` are the resize's;
         what is read around them is as far as both reach, and ends at ``height`` only where the picture does.  Called
         only if :attr:`resizes_at_once`.
+        """
+
+    def tail_into(self, target: SurfaceDescriptor, *, dither: bool) -> SurfaceTail | None:
+        """A tail that writes surfaces like ``target``, with the codes of the tail's picture converted by
+        :mod:`rave_trio.color.cuda`, bit for bit; None where these kernels leave that to the converter.  Some seconds.
         """
 
 

@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 
 from rave_trio.devices.kernel_source import KernelSource
+from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.compact.kernel_constants import flag, taps_table
 from rave_trio.inference.compact.kernels_protocol import (
     PLANES,
@@ -215,6 +216,9 @@ class MmaKernels:
     def tail_resized(self, *_: Any) -> None:
         """Not here."""
         raise NotImplementedError("these kernels resize by themselves")
+
+    def tail_into(self, target: SurfaceDescriptor, *, dither: bool) -> None:
+        """Not here."""
 
 
 def _plane_arguments(planes: Planes) -> tuple[int, np.int64]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rave_trio.devices.arrays import DeviceArray
+from rave_trio.devices.arrays import DeviceArray, DevicePicture
 from rave_trio.devices.interface import Player, Stream, use
-from rave_trio.inference.compact.kernels_protocol import KernelSet, Planes
+from rave_trio.inference.compact.kernels_protocol import KernelSet, Planes, SurfaceTail
 from rave_trio.inference.compact.net import CompactNet
-from rave_trio.inference.compact.strips import HALF_BYTES, Strip, aligned, buffer_bytes, strips
+from rave_trio.inference.compact.strips import HALF_BYTES, Strip, aligned, buffer_bytes, picture_bytes, strips
+from rave_trio.inference.compact.surfaces import Surfaces, address_of
 from rave_trio.inference.compact.weights import packed
 from rave_trio.inference.device_backend import DevicePool
 from rave_trio.memory import Lease
@@ -24,8 +25,9 @@ Upload = Callable[[Stream, npt.NDArray[Any], DeviceArray], None]
 class CompactNetwork:
     """A :class:`rave_trio.inference.device_backend.Network` of our own kernels, in fp16.
 
-    Parameters and two buffers of activations are one lease from ``scratch``, since a second could wait for ever for the
-    first.  It is the network's until it is closed; frames follow one another through the buffers on one stream.
+    Parameters, two buffers of activations, and the tensors between surfaces and layers are one lease from ``scratch``,
+    since a second could wait for ever for the first.  It is the network's until it is closed; frames follow one another
+    through the buffers on one stream.
     """
 
     dtype = np.dtype(np.float16)
@@ -43,10 +45,12 @@ class CompactNetwork:
         scratch: DevicePool,
         player: Player,
         upload: Upload,
+        surfaces: Surfaces | None = None,
     ) -> None:
         """For pictures of ``height`` x ``width``, computed in strips of at most ``strip`` rows on ``stream`` alone.
 
-        Waits until the parameters are on the device.  Raises OutOfMemory.
+        ``surfaces``, of that size, are for :meth:`launch_surfaces`.  Waits until the parameters are on the device.
+        Raises OutOfMemory.
         """
         self._architecture = architecture = net.architecture
         self._kernels = kernels
@@ -55,7 +59,10 @@ class CompactNetwork:
         self._strips = strips(architecture, len(net.layers), height, strip)
         numbers = packed(net)
         buffer = aligned(buffer_bytes(architecture, len(net.layers), height, width, strip, kernels.itemsize))
-        self._lease: Lease[Any] | None = scratch.lease(numbers.data.nbytes + 2 * buffer)
+        self._surfaces = surfaces
+        shapes = [] if surfaces is None else surfaces.shapes
+        sizes = [aligned(picture_bytes(*shape)) for shape in shapes]
+        self._lease: Lease[Any] | None = scratch.lease(numbers.data.nbytes + 2 * buffer + sum(sizes))
         try:
             memory = self._lease.memory
             with use(stream, memory):
@@ -67,21 +74,42 @@ class CompactNetwork:
         self._parameters = numbers.at(memory.pointer)
         first = memory.pointer + numbers.data.nbytes
         self._buffers = first, first + buffer
+        offset = numbers.data.nbytes + 2 * buffer
+        self._tensors = [
+            DeviceArray(memory, shape, self.dtype, offset=offset + sum(sizes[:at])) for at, shape in enumerate(shapes)
+        ]
+        """Those of the surfaces' shapes."""
 
     def launch(
         self, stream: Stream, source: DeviceArray, target: DeviceArray, failed: Callable[[Exception], None], *held: Any
     ) -> None:
         """See :meth:`rave_trio.inference.device_backend.Network.launch`; ``stream`` is the one it was made with."""
         begin, end = source.pointer, target.pointer
+        self._play(stream, (begin, end), lambda raw: self._to_tensor(raw, begin, end), failed, held)
+
+    def launch_surfaces(
+        self,
+        stream: Stream,
+        source: DevicePicture,
+        target: DevicePicture,
+        failed: Callable[[Exception], None],
+        *held: Any,
+    ) -> None:
+        """The same from a surface to a surface, of the sizes and formats that it was made for."""
+        assert self._surfaces is not None
+        surfaces, (entry, *results) = self._surfaces, self._tensors
 
         def run(raw: Any) -> None:
-            for strip in self._strips:
-                self._compute(raw, strip, begin, end)
+            surfaces.read.put(raw, source, entry)
+            if surfaces.tail is not None:
+                self._to_surface(raw, entry.pointer, target, surfaces.tail)
+            else:
+                assert surfaces.write is not None
+                [result] = results
+                self._to_tensor(raw, entry.pointer, result.pointer)
+                surfaces.write.put(raw, target, result)
 
-        try:
-            self._player.play(stream, (begin, end), run, *held, self._lease)
-        except MemoryError as error:
-            failed(error)
+        self._play(stream, (address_of(source), address_of(target)), run, failed, held)
 
     def describe(self, error: Exception) -> tuple[bool, str]:
         """Whether a failure is for want of memory, and its reason in one line."""
@@ -94,20 +122,50 @@ class CompactNetwork:
             self._lease.close()
             self._lease = None
 
-    def _compute(self, raw: Any, strip: Strip, source: int, target: int) -> None:
-        kernels, architecture, width = self._kernels, self._architecture, self._width
-        picture = _part(source, self._height, width, strip.top)
-        scale = architecture.scale
-        result = _part(target, self._height * scale, width * scale, strip.top * scale)
-        *layers, tail = zip(strip.layers, self._parameters, strict=True)
+    def _play(
+        self,
+        stream: Stream,
+        key: Hashable,
+        run: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+        held: tuple[Any, ...],
+    ) -> None:
+        try:
+            self._player.play(stream, key, run, *held, self._lease)
+        except MemoryError as error:
+            failed(error)
+
+    def _to_tensor(self, raw: Any, source: int, target: int) -> None:
+        for strip in self._strips:
+            self._end(raw, strip, source, target)
+
+    def _to_surface(self, raw: Any, source: int, target: DevicePicture, put: SurfaceTail) -> None:
+        for strip in self._strips:
+            picture = _part(source, self._height, self._width, strip.top)
+            read, _, held = self._begin(raw, strip, picture)
+            tail = strip.layers[-1], self._parameters[-1]
+            put(raw, read, picture, target, strip.top, held, self._width, *tail)
+
+    def _begin(self, raw: Any, strip: Strip, picture: Planes) -> tuple[int, int, int]:
+        """All layers but the last: where their result lies, the other buffer, and how many rows are held."""
+        kernels, width = self._kernels, self._width
         read, written = self._buffers
         held = strip.height
-        for at, (rows, parameters) in enumerate(layers):
+        for at, (rows, parameters) in enumerate(zip(strip.layers[:-1], self._parameters[:-1], strict=True)):
             if at == 0:
                 kernels.head(raw, picture, written, held, width, rows, parameters)
             else:
                 kernels.trunk(raw, read, written, held, width, rows, parameters)
             read, written, held = written, read, rows.end
+        return read, written, held
+
+    def _end(self, raw: Any, strip: Strip, source: int, target: int) -> None:
+        kernels, architecture, width = self._kernels, self._architecture, self._width
+        picture = _part(source, self._height, width, strip.top)
+        scale = architecture.scale
+        result = _part(target, self._height * scale, width * scale, strip.top * scale)
+        read, written, held = self._begin(raw, strip, picture)
+        tail = strip.layers[-1], self._parameters[-1]
         if architecture.resampling is None:
             kernels.tail(raw, read, picture, result, held, width, *tail)
             return

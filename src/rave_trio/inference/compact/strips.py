@@ -82,6 +82,11 @@ def buffer_bytes(
     return tallest * width * pixel
 
 
+def picture_bytes(planes: int, height: int, width: int) -> int:
+    """What a tensor takes."""
+    return HALF_BYTES * planes * height * width
+
+
 def aligned(nbytes: int) -> int:
     """Up to where the next piece may begin."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT

@@ -9,8 +9,11 @@ from typing import Any
 import attrs
 import numpy as np
 
+from rave_trio.color.cuda.specialisation import Codes, codes
+from rave_trio.devices.arrays import DevicePicture
 from rave_trio.devices.kernel_source import KernelSource
 from rave_trio.devices.tensor_map import tensor_map
+from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.compact.kernel_constants import flag, taps, taps_table
 from rave_trio.inference.compact.kernels_protocol import (
     FEATURES,
@@ -20,6 +23,7 @@ from rave_trio.inference.compact.kernels_protocol import (
     Parameters,
     Planes,
     Rows,
+    SurfaceTail,
 )
 
 ARCH = "sm_90a"
@@ -76,6 +80,8 @@ class Tiling:
     precision: Precision = Precision()
     halo: int = 0
     """Pixels and rows that are computed and not the block's."""
+    overlap: int = 0
+    """Pixels at the left of a strip that are computed and not its own."""
     ring_bytes: int = RING_BYTES
 
     @property
@@ -104,6 +110,7 @@ class Tiling:
             f"constexpr int OUTPUTS = {self.outputs};",
             f"constexpr int ROWS = {self.rows};",
             f"constexpr int HALO = {self.halo};",
+            f"constexpr int OVERLAP = {self.overlap};",
             f"constexpr int INPUT_PIXEL = {self.input_pixel};",
             f"constexpr int SLOTS = {slots};",
             f"constexpr int SHARED_BYTES = {SHARED_BYTES};",
@@ -126,7 +133,7 @@ class Tiling:
 
     def work(self, rows: Rows, width: int) -> tuple[int, int, int]:
         """First row, units down a strip, strips."""
-        return rows.begin, -(-(rows.end - rows.begin) // self.rows), -(-width // (WIDTH - 2 * self.halo))
+        return rows.begin, -(-(rows.end - rows.begin) // self.rows), -(-width // (WIDTH - 2 * self.halo - self.overlap))
 
 
 def trunk_tiling(features: int, precision: Precision = Precision()) -> Tiling:
@@ -205,6 +212,24 @@ def resized_source(architecture: Architecture) -> KernelSource:
     return _source(name, constants, "by_turns.cuh", "samples.cuh", "tail_resized.cu")
 
 
+def surface_tiling(architecture: Architecture, codes: Codes) -> Tiling:
+    """For a tail that ends in a surface."""
+    return attrs.evolve(tail_tiling(architecture), overlap=1 if codes.before else 0)
+
+
+def surface_source(architecture: Architecture, codes: Codes) -> KernelSource:
+    """The tail that writes a surface's codes, of an architecture without a resize."""
+    constants = [
+        *surface_tiling(architecture, codes).constants(),
+        f"constexpr int FACTOR = {architecture.factor};",
+        flag("SKIP", architecture.skip),
+        flag("CLIP", architecture.clip),
+        codes.text,
+    ]
+    name = f"compact_tail_surface_{architecture.features}"
+    return _source(name, constants, "by_turns.cuh", "samples.cuh", "tail_surface.cu")
+
+
 HALF = Precision()
 
 FP8 = (HALF, Precision(2, 1), Precision(1, 1), Precision(1, 2))
@@ -230,11 +255,13 @@ class WgmmaKernels:
 
         With ``fp8`` layers of the trunk may read and write e4m3: see
         :class:`rave_trio.inference.compact.kernels_protocol.Parameters`.  Without ``at_once`` a resize is always a
-        kernel of its own, for measuring.
+        kernel of its own, and so is a conversion, for measuring.
         """
         if architecture.features not in FEATURES:
             raise ValueError(f"there are no kernels for {architecture.features} features")
-        self._launcher = launcher
+        self._architecture = architecture
+        self._launcher, self._stream = launcher, stream
+        self._at_once = at_once
         self._processors = launcher.processors(stream)
         self._others = others(architecture, launcher, stream)
         tilings = [trunk_tiling(architecture.features, precision) for precision in (FP8 if fp8 else (HALF,))]
@@ -340,6 +367,46 @@ class WgmmaKernels:
             np.int32(height),
             np.int32(width),
         )
+
+    def tail_into(self, target: SurfaceDescriptor, *, dither: bool) -> SurfaceTail | None:
+        """See the protocol."""
+        how = self._architecture
+        if not self._at_once or how.resampling is not None or how.features not in TAIL_FEATURES:
+            return None
+        made = codes(target, how.factor, dither=dither)
+        if made is None:
+            return None
+        tiling, kernel = surface_tiling(how, made), self._load(self._stream, surface_source(how, made))
+
+        def put(
+            raw: Any,
+            source: int,
+            picture: Planes,
+            target: DevicePicture,
+            top: int,
+            height: int,
+            width: int,
+            rows: Rows,
+            parameters: Parameters,
+        ) -> None:
+            planes = [target.planes[number] for number in made.planes]
+            self._put(
+                raw,
+                kernel,
+                1,
+                tiling.work(rows, width),
+                tiling.input_map(source, height, width),
+                tiling.weight_map(parameters.weights, tiling.outputs),
+                parameters.bias,
+                picture.pointer,
+                picture.plane,
+                *(plane.pointer for plane in planes),
+                *(plane.pitch for plane in planes),
+                np.int32(width),
+                np.int32(top),
+            )
+
+        return put
 
     def _load(self, stream: Any, source: KernelSource) -> Any:
         return self._launcher.load(stream, source, arch=ARCH, shared_bytes=SHARED_BYTES)

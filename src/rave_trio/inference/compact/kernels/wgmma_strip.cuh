@@ -3,11 +3,13 @@
 // The picture is cut into strips WIDTH pixels wide, and each strip, from the first row wanted on, into units of ROWS rows
 // of outputs.  A block takes a run of units, one after the other down a strip and then down the next, as many as any
 // other block.  With a HALO strips overlap by twice as many pixels, and each strip's part of a run has as many units more
-// at either end: what is computed there is not the block's, and its own results depend on it.  One thread of its third warpgroup loads boxes of ROWS rows of inputs into a ring of slots; the other two
-// warpgroups multiply, by turns.  Weights stay in registers for the whole run.
+// at either end: what is computed there is not the block's, and its own results depend on it.  With an OVERLAP strips
+// begin as many pixels earlier, which are not theirs either.  One thread of its third warpgroup loads boxes of ROWS rows
+// of inputs into a ring of slots; the other two warpgroups multiply, by turns.  Weights stay in registers for the whole
+// run.
 //
 // Before this text: CHANNELS that a warpgroup takes in, INPUT_BYTES of each, INPUT_PIXEL bytes that they take in shared
-// memory, OUTPUTS that a block computes, ROWS of a unit, HALO, SLOTS of a ring, and MULTIPLY.
+// memory, OUTPUTS that a block computes, ROWS of a unit, HALO, OVERLAP, SLOTS of a ring, and MULTIPLY.
 
 constexpr int WIDTH = 128;         // pixels of a strip: the columns of a product
 constexpr int BOX_WIDTH = 136;     // pixels of a box: the strip, one on either side, and on to a multiple of eight
@@ -77,7 +79,7 @@ struct Unit {
     }
 
     __device__ int x() const {
-        return strip * (WIDTH - 2 * HALO) - HALO;
+        return strip * (WIDTH - 2 * HALO - OVERLAP) - HALO - OVERLAP;
     }
 
     __device__ int y(const Work& work) const {
