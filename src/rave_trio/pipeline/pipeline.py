@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -381,21 +382,48 @@ class UpscalePipeline:
         def submit(frame: Frame) -> None:
             with closed_on_error(frame):
                 backend.submit(frame)
+            under_way.append(frame.index)
+            gathering.submitted()
 
         def collect() -> Frame:
+            gathering.collecting(len(under_way))
             frame = stage.expect(backend.collect(), under_way[0])
             began = time.perf_counter()
             try:
                 with closed_on_error(frame):
-                    return stage.convert(to_surface, frame)
+                    converted = stage.convert(to_surface, frame)
             finally:
                 self._postprocess += time.perf_counter() - began
+            under_way.popleft()
+            return converted
+
+        def waits() -> bool:
+            """Whether more frames are to be waited for before one is collected."""
+            return not under_way or (backend.depth == depth and gathering.waits(len(under_way)))
+
+        def compute(frame: Frame | None) -> Frame | None:
+            """Submit a frame, or collect one if there is none; go on until something is to be waited for.
+
+            Gives the frame that there is no room for, if that is it.
+            """
+            while True:
+                if frame is not None:
+                    submit(frame)
+                else:
+                    done = collect()
+                    if not stage.offer(done, self._upscaled):
+                        return done
+                frame = stage.following(self._preprocessed) if len(under_way) < backend.depth else None
+                if frame is None:
+                    if waits() or not stage.goes_on:
+                        return None
+                    stage.again(under_way[0])
 
         async def next_frame() -> Frame | None:
             """What to submit now, if anything: None where it is time to collect, and after the last."""
             if not under_way or self._preprocessed.depth:
                 return await stage.take(self._preprocessed)
-            if backend.depth == depth and gathering.waits(len(under_way)):
+            if waits():
                 with trio.move_on_at(gathering.deadline):
                     return await stage.take(self._preprocessed)
             return None
@@ -405,17 +433,14 @@ class UpscalePipeline:
                 while True:
                     submitted = await next_frame() if len(under_way) < backend.depth else None
                     if submitted is not None:
-                        await stage.work_on(submitted, submit)
-                        under_way.append(submitted.index)
-                        gathering.submitted()
+                        done = await stage.work_on(submitted, compute)
                     elif under_way:
                         stage.frame = under_way[0]
-                        gathering.collecting(len(under_way))
-                        frame = await stage.work(collect)
-                        under_way.popleft()
-                        await stage.give(frame, self._upscaled)
+                        done = await stage.work(partial(compute, None))
                     else:
                         break
+                    if done is not None:
+                        await stage.give(done, self._upscaled)
                 self._upscaled.finish_sending()
         finally:
             # In a task of its own, so that an error of closing comes after, not in place of, the one that led here.
