@@ -74,6 +74,8 @@ class Flow:
     metrics: PipelineMetrics
     ledger: LedgerStats
     pool: PoolStats
+    processor_seconds: float
+    """What all threads of the process took meanwhile."""
 
     @property
     def fps(self) -> float:
@@ -117,12 +119,14 @@ class Rounds:
             self.make_warm(assembly, backend)
             source: Any = First(decoder, frames)
             run = UpscalePipeline(self.plan.fit.pipeline, waiting).run
+            began = time.process_time()
             metrics = trio.run(run, source, assembly.to_tensor(), backend, assembly.to_surface(), encoder)
+            taken = time.process_time() - began
             if decoder.defect is not None:
                 raise decoder.defect
             if not metrics.frames_encoded:
                 raise InputHasNoVideo(f"no frame could be decoded from {self.plan.media.path}")
-            return Flow(metrics, ledger.stats(), assembly.pool_stats())
+            return Flow(metrics, ledger.stats(), assembly.pool_stats(), taken)
 
     def network(self, frames: int) -> float:
         """Frames a second of the models alone, on tensors that are there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
@@ -15,6 +16,10 @@ STAGES = ("decode", "preprocess", "inference", "encode")
 
 BUSY, WAITING_FOR_INPUT, WAITING_FOR_OUTPUT = ACTIVITIES = ("busy", "waiting_for_input", "waiting_for_output")
 """What a stage does: it works, waits for a frame, or waits for room."""
+
+
+Soon = Callable[..., object]
+"""``soon(call, *args)`` has that called in the Trio thread, a little later; from any thread."""
 
 
 class Observer(Protocol):
@@ -132,8 +137,15 @@ class PipelineMetrics:
         }
 
 
+def _now(call: Callable[..., object], *args: object) -> None:
+    call(*args)
+
+
 class StageMeter:
-    """The running counters behind a :class:`StageMetrics`; touched only by its stage's task, read by any thread."""
+    """The running counters behind a :class:`StageMetrics`, read by any thread.
+
+    Touched by its stage's task, and by the worker thread of the call that this waits for: never by both at once.
+    """
 
     def __init__(self, name: str, observer: Observer | None = None) -> None:
         self.name = name
@@ -149,6 +161,11 @@ class StageMeter:
     def time(self, activity: str) -> _Timer:
         """A context: the time inside goes to that activity.  They do not nest."""
         return _Timer(self, activity)
+
+    def lap(self, soon: Soon) -> None:
+        """In the worker thread of a call that is timed: it goes on as the next one."""
+        self._end(soon)
+        self._begin(BUSY)
 
     def snapshot(self) -> StageMetrics:
         spent, activity, start = self._spent
@@ -170,7 +187,7 @@ class StageMeter:
     def _begin(self, activity: str) -> None:
         self._spent = self._spent[0], activity, time.perf_counter()
 
-    def _end(self) -> None:
+    def _end(self, soon: Soon = _now) -> None:
         end = time.perf_counter()
         spent, activity, start = self._spent
         assert activity is not None
@@ -178,7 +195,7 @@ class StageMeter:
         if activity == BUSY:
             self._latency.add(end - start)
         if self._observer is not None:
-            self._observer.span(self.name, activity, start, end, self.frame)
+            soon(self._observer.span, self.name, activity, start, end, self.frame)
 
 
 class _Timer:

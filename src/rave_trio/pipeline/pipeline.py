@@ -13,8 +13,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -38,7 +38,7 @@ from rave_trio.pipeline.metrics import (
     StageMeter,
 )
 from rave_trio.pipeline.protocols import Backend, Converter, Decoder, Encoder, Unchanged
-from rave_trio.pipeline.stalls import Watch
+from rave_trio.pipeline.stalls import Call, Watch
 from rave_trio.pipeline.stop import Stop, run_stoppable
 from rave_trio.pipeline.tasks import bare
 
@@ -63,8 +63,21 @@ class PipelineConfig:
     """Frames that fill the backend's batches; looked at only with a deadline."""
 
 
+@contextmanager
+def closed_on_error(frame: Frame) -> Iterator[None]:
+    """Around what takes a frame unless it fails."""
+    try:
+        yield
+    except BaseException:
+        frame.close()
+        raise
+
+
 class _Stage:
-    """One stage's task state: its meter, its limiter, and the frame it works on."""
+    """One stage's task state: its meter, its limiter, and the frame it works on.
+
+    Trio thread, but for what is said to be done in a call: on the worker thread, while the task waits for it.
+    """
 
     def __init__(self, name: str, watch: Watch, stall_timeout: float, observer: Observer | None) -> None:
         self.name = name
@@ -74,6 +87,9 @@ class _Stage:
         """Whether a call was left behind; what it uses must not be touched any more."""
         self._watch = watch
         self._stall_timeout = stall_timeout
+        self._call: Call | None = None
+        """The one under way."""
+        self._token: trio.lowlevel.TrioToken | None = None
 
     @property
     def frame(self) -> int | None:
@@ -96,7 +112,8 @@ class _Stage:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         with self.meter.time(BUSY), trio.CancelScope(shield=True) as scope:
-            watched = self._watch.begin(scope)
+            self._call = watched = self._watch.begin(scope)
+            self._token = trio.lowlevel.current_trio_token()
 
             def known() -> T:
                 watched.thread = threading.get_ident()
@@ -115,13 +132,53 @@ class _Stage:
         raise Stalled(f"{self.name} did not return within {self._stall_timeout:g} s{place}; its thread was left behind")
 
     async def work_on(self, frame: Frame, call: Callable[[Frame], T]) -> T:
-        """Work on a frame that is ours until the call has taken it; close it if the call fails or never starts."""
+        """Work on a frame of ours, which is the call's once that begins; close it if it never does."""
+        begun = False
+
+        def begin() -> T:
+            nonlocal begun
+            begun = True
+            return call(frame)
+
         try:
-            return await self.work(lambda: call(frame))
+            return await self.work(begin)
         except BaseException:
-            if not self.abandoned:
+            if not begun and not self.abandoned:
                 frame.close()
             raise
+
+    def soon(self, call: Callable[..., object], *args: object) -> None:
+        """In a call: have something called in the Trio thread, before the task goes on."""
+        assert self._token is not None
+        self._token.run_sync_soon(call, *args)
+
+    def again(self, frame: int) -> None:
+        """In a call: go on with that frame as if with another call."""
+        assert self._call is not None
+        self.meter.lap(self.soon)
+        self._call.extend()
+        self.frame = frame
+
+    @property
+    def goes_on(self) -> bool:
+        """In a call: whether it may begin with another frame."""
+        assert self._call is not None
+        return not (self._watch.ending or self._call.left_behind)
+
+    def offer(self, frame: Frame, channel: FrameChannel) -> bool:
+        """In a call: send a frame on if there is room, and say whether there was; if not, it stays ours."""
+        if not (self.goes_on and channel.offer(frame, self.soon)):
+            return False
+        self.meter.frames_out += 1
+        return True
+
+    def following(self, channel: FrameChannel) -> Frame | None:
+        """In a call: the frame that it goes on with, now ours; None where it is to end."""
+        frame = channel.take(self.soon) if self.goes_on else None
+        if frame is not None:
+            self.again(frame.index)
+            self.meter.frames_in += 1
+        return frame
 
     async def take(self, channel: FrameChannel) -> Frame | None:
         """The next frame, now ours; None after the last."""
@@ -248,10 +305,11 @@ class UpscalePipeline:
             async with self._watch.watching():
                 with bare():
                     async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._to_its_end, self._decode_loop(decoder, stop))
-                        nursery.start_soon(self._to_its_end, self._preprocess_loop(to_tensor))
-                        nursery.start_soon(self._to_its_end, self._inference_loop(backend, to_surface, nursery))
-                        nursery.start_soon(self._to_its_end, self._encode_loop(encoder, stop))
+                        nursery.start_soon(self._watch.feel)
+                        nursery.start_soon(self._decode_loop, decoder, stop)
+                        nursery.start_soon(self._preprocess_loop, to_tensor)
+                        nursery.start_soon(self._inference_loop, backend, to_surface, nursery)
+                        nursery.start_soon(self._encode_loop, encoder, stop)
         finally:
             for channel in (self._decoded, self._preprocessed, self._upscaled):
                 channel.finish_receiving()
@@ -265,38 +323,48 @@ class UpscalePipeline:
         return frozenset(stage.name for stage in stages if stage.abandoned)
 
     @enable_ki_protection
-    async def _to_its_end(self, loop: Coroutine[None, None, None]) -> None:
-        """Run a stage's loop; if it does not end well, nobody waits for memory any more, so the others end too.
-
-        The encoder's loop never waits for memory, so a cancellation always reaches one.
-        """
-        try:
-            await loop
-        except BaseException:
-            self._waiting.interrupt()
-            raise
-
-    @enable_ki_protection
     async def _decode_loop(self, decoder: Decoder, stop: Stop) -> None:
         stage, meter = self._decode, self._decode.meter
+
+        def read() -> Frame | None:
+            """Read frames until there is no room for one, which is the caller's, or there is none."""
+            while (frame := decoder.read()) is not None:
+                frame = stage.expect(frame, meter.frames_in)
+                meter.frames_in += 1
+                if stop.requested or not stage.offer(frame, self._decoded):
+                    break
+                stage.again(meter.frames_in)
+            return frame
+
         with stage.located():
             while not stop.requested:
                 stage.frame = meter.frames_in
-                frame = await stage.work(decoder.read)
+                frame = await stage.work(read)
                 if frame is None:
                     break
-                meter.frames_in += 1
-                await stage.give(stage.expect(frame, stage.frame), self._decoded)
+                await stage.give(frame, self._decoded)
             self._decoded.finish_sending()
 
     @enable_ki_protection
     async def _preprocess_loop(self, to_tensor: Converter) -> None:
-        stage = self._preprocess
+        stage, unchanged = self._preprocess, isinstance(to_tensor, Unchanged)
+
+        def convert(first: Frame) -> Frame | None:
+            """Convert frames until there is no room for one, which is the caller's, or none waits."""
+            frame: Frame | None = first
+            while frame is not None:
+                with closed_on_error(frame):
+                    converted = stage.convert(to_tensor, frame)
+                if not stage.offer(converted, self._preprocessed):
+                    return converted
+                frame = stage.following(self._decoded)
+            return None
+
         with stage.located():
             while (frame := await stage.take(self._decoded)) is not None:
-                if not isinstance(to_tensor, Unchanged):
-                    frame = await stage.work_on(frame, partial(stage.convert, to_tensor))
-                await stage.give(frame, self._preprocessed)
+                converted = frame if unchanged else await stage.work_on(frame, convert)
+                if converted is not None:
+                    await stage.give(converted, self._preprocessed)
             self._preprocessed.finish_sending()
 
     @enable_ki_protection
@@ -311,22 +379,51 @@ class UpscalePipeline:
         under_way: deque[int] = deque()
         gathering = Gathering(self._config.batch_frames, self._config.batch_deadline)
 
+        def submit(frame: Frame) -> None:
+            with closed_on_error(frame):
+                backend.submit(frame)
+            under_way.append(frame.index)
+            gathering.submitted()
+
         def collect() -> Frame:
+            gathering.collecting(len(under_way))
             frame = stage.expect(backend.collect(), under_way[0])
             began = time.perf_counter()
             try:
-                return stage.convert(to_surface, frame)
-            except BaseException:
-                frame.close()
-                raise
+                with closed_on_error(frame):
+                    converted = stage.convert(to_surface, frame)
             finally:
                 self._postprocess += time.perf_counter() - began
+            under_way.popleft()
+            return converted
+
+        def waits() -> bool:
+            """Whether more frames are to be waited for before one is collected."""
+            return not under_way or (backend.depth == depth and gathering.waits(len(under_way)))
+
+        def compute(frame: Frame | None) -> Frame | None:
+            """Submit a frame, or collect one if there is none; go on until something is to be waited for.
+
+            Gives the frame that there is no room for, if that is it.
+            """
+            while True:
+                if frame is not None:
+                    submit(frame)
+                else:
+                    done = collect()
+                    if not stage.offer(done, self._upscaled):
+                        return done
+                frame = stage.following(self._preprocessed) if len(under_way) < backend.depth else None
+                if frame is None:
+                    if waits() or not stage.goes_on:
+                        return None
+                    stage.again(under_way[0])
 
         async def next_frame() -> Frame | None:
             """What to submit now, if anything: None where it is time to collect, and after the last."""
             if not under_way or self._preprocessed.depth:
                 return await stage.take(self._preprocessed)
-            if backend.depth == depth and gathering.waits(len(under_way)):
+            if waits():
                 with trio.move_on_at(gathering.deadline):
                     return await stage.take(self._preprocessed)
             return None
@@ -336,17 +433,14 @@ class UpscalePipeline:
                 while True:
                     submitted = await next_frame() if len(under_way) < backend.depth else None
                     if submitted is not None:
-                        await stage.work_on(submitted, backend.submit)
-                        under_way.append(submitted.index)
-                        gathering.submitted()
+                        done = await stage.work_on(submitted, compute)
                     elif under_way:
                         stage.frame = under_way[0]
-                        gathering.collecting(len(under_way))
-                        frame = await stage.work(collect)
-                        under_way.popleft()
-                        await stage.give(frame, self._upscaled)
+                        done = await stage.work(partial(compute, None))
                     else:
                         break
+                    if done is not None:
+                        await stage.give(done, self._upscaled)
                 self._upscaled.finish_sending()
         finally:
             # In a task of its own, so that an error of closing comes after, not in place of, the one that led here.
@@ -364,12 +458,22 @@ class UpscalePipeline:
     @enable_ki_protection
     async def _encode_loop(self, encoder: Encoder, stop: Stop) -> None:
         stage, meter = self._encode, self._encode.meter
+
+        def write(first: Frame) -> None:
+            """Write frames until none waits."""
+            frame: Frame | None = first
+            while frame is not None:
+                with closing(frame):
+                    encoder.write(frame)
+                meter.frames_out += 1
+                if stop.requested:
+                    stage.soon(stop.progressed)
+                frame = stage.following(self._upscaled)
+
         with stage.located():
             while (frame := await stage.take(self._upscaled)) is not None:
-                await stage.work_on(frame, encoder.write)
-                frame.close()
-                meter.frames_out += 1
-                stop.progressed()
+                await stage.work_on(frame, write)
             stage.frame = None
+            self._watch.done()
             stop.drained()
             await stage.work(encoder.finish)

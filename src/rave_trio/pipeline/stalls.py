@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager
 
 import attrs
 import trio
+import trio.abc
+import trio.lowlevel
+from trio.lowlevel import enable_ki_protection
 
 from rave_trio.memory import Waiting
 from rave_trio.pipeline.tasks import bare
@@ -25,14 +28,17 @@ class Call:
     """The worker thread's identity, once it has begun."""
     given_back: int = -1
     """How often memory had been given back when the call was last found waiting for some."""
+    left_behind: bool = False
+    """Whether nobody waits for it any more."""
+    _clock: trio.abc.Clock = attrs.field(factory=trio.lowlevel.current_clock)
 
     @deadline.default
     def _first_deadline(self) -> float:
         return trio.current_time() + self.patience
 
     def extend(self) -> None:
-        """Look again when as much time has gone by once more."""
-        self.deadline = trio.current_time() + self.patience
+        """Look again when as much time has gone by once more.  From any thread."""
+        self.deadline = self._clock.current_time() + self.patience
 
 
 class Watch:
@@ -48,6 +54,29 @@ class Watch:
         self._patience = patience
         self._calls: list[Call] = []
         self._scope = trio.CancelScope(shield=True)  # whatever else is cancelled, there may be calls still
+        self._well = trio.CancelScope()
+        self.ending = False
+        """Whether the run is being torn down, so that no call begins with another frame.  From any thread."""
+
+    @enable_ki_protection
+    async def feel(self) -> None:
+        """Beside the stages: until :meth:`done`, or until they are cancelled.
+
+        Calls under way know of that at once, before the code that has cancelled goes on.
+        """
+
+        def cancelled(_: object) -> trio.lowlevel.Abort:
+            if not self._well.cancel_called:
+                self.ending = True
+                self._waiting.interrupt()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        with self._well:
+            await trio.lowlevel.wait_task_rescheduled(cancelled)
+
+    def done(self) -> None:
+        """All frames are through."""
+        self._well.cancel()
 
     def begin(self, scope: trio.CancelScope) -> Call:
         """Watch a call that begins now, inside ``scope``."""
@@ -83,6 +112,7 @@ class Watch:
     def _look_at(self, call: Call) -> None:
         waiting, given_back = self._waiting.threads(), self._waiting.ticket()
         if call.thread not in waiting:
+            call.left_behind = True
             call.scope.cancel()
         elif call.given_back == given_back and all(other.thread in waiting for other in self._calls):
             self._waiting.give_up(call.thread)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
+import trio.lowlevel
 
 from rave_trio.pipeline.tasks import alongside
 
@@ -40,12 +41,14 @@ class Stop:
     def __init__(self, grace: float = GRACE) -> None:
         self.grace = grace
         self._requests = 0
+        self._cancelled = False
+        """Whether a cancellation is about to become a request."""
         self._scope = trio.CancelScope(shield=True)
 
     @property
     def requested(self) -> bool:
-        """Whether reading should end."""
-        return self._requests > 0
+        """Whether reading should end.  From any thread."""
+        return self._cancelled or self._requests > 0
 
     def request(self) -> None:
         """Ask to stop: the first call drains what is in flight, within the grace period, the second ends at once."""
@@ -83,9 +86,14 @@ async def run_stoppable(work: Callable[[], Awaitable[T]], stop: Stop) -> T | Non
             ended = True
         return result
 
+    def cancelled(_: object) -> trio.lowlevel.Abort:
+        # Before the code that has cancelled goes on: a thread that reads must not begin with another frame.
+        stop._cancelled = not ended
+        return trio.lowlevel.Abort.SUCCEEDED
+
     async def watch() -> None:
         try:
-            await trio.sleep_forever()
+            await trio.lowlevel.wait_task_rescheduled(cancelled)
         finally:
             if not ended:
                 stop.request()
