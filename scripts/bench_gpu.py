@@ -32,6 +32,7 @@ from rave_trio.frames import Frame
 from rave_trio.media.download import DownloadingEncoder
 from rave_trio.media.parts import PartsFolder
 from rave_trio.options import UpscaleOptions
+from rave_trio.pipeline import Unchanged
 from rave_trio.pipeline.latency import Histogram, Latency
 from rave_trio.plan import EnginePlan, make_plan
 
@@ -69,6 +70,12 @@ class Parts:
         """Processors that the last run of the encoder alone kept busy, on average."""
         self.writes = Latency()
         """Its calls."""
+
+    @property
+    def converts_within(self) -> bool:
+        """Whether the network takes surfaces itself."""
+        with self._rounds.assembled() as (assembly, *_):
+            return isinstance(assembly.to_tensor(), Unchanged)
 
     def decoder(self, *, convert: bool) -> float:
         """Frames decoded into memory of ours, with or without their conversion to tensors."""
@@ -203,11 +210,7 @@ def measure(rounds: Rounds, count: int) -> None:
     show_ratio(figures, "pipeline / slower", "pipeline", "network", "encoder")
     show_ratio(figures, "discard / network", "discard", "network")
     where_time_goes(rounds, parts)
-    print("\ndecode and convert, beside decoding alone")
-    runs = {"both": lambda: parts.decoder(convert=True), "decode": lambda: parts.decoder(convert=False)}
-    figures = in_turn(count, **runs)
-    show(figures)
-    show_ratio(figures, "both / decode", "both", "decode")
+    decoding(parts, count)
     hashes: list[list[str]] = [[], []]
     for each in hashes:
         flow = hashed(rounds, each)
@@ -218,6 +221,17 @@ def measure(rounds: Rounds, count: int) -> None:
     after = sample(plan)
     print(f"GPU memory in use, before and after all runs: "
           f"{before.in_use / 2**20:.0f} and {after.in_use / 2**20:.0f} MiB")  # fmt: skip
+
+
+def decoding(parts: Parts, count: int) -> None:
+    if parts.converts_within:
+        print("\nconversions are part of the network: --backend onnxruntime measures them behind the decoder")
+        return
+    print("\ndecode and convert, beside decoding alone")
+    runs = {"both": lambda: parts.decoder(convert=True), "decode": lambda: parts.decoder(convert=False)}
+    figures = in_turn(count, **runs)
+    show(figures)
+    show_ratio(figures, "both / decode", "both", "decode")
 
 
 def where_time_goes(rounds: Rounds, parts: Parts) -> None:
