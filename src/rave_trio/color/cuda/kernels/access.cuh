@@ -81,6 +81,15 @@ __device__ inline void store(T* row, int start, int size, unsigned int grain, co
         if (start + i < size) row[start + i] = items[i];
 }
 
+// The same; WHOLE: all are there and aligned.
+template <bool WHOLE, class T, int N>
+__device__ inline void put(T* row, int start, int size, unsigned int grain, const T (&items)[N]) {
+    if constexpr (WHOLE)
+        store_block<WIDEST<T, N>>(row + start, items);
+    else
+        store(row, start, size, grain, items);
+}
+
 // A line of a tensor's channel.
 template <class T, int N>
 __device__ inline void store_floats(T* row, int start, int size, unsigned int grain, const float (&values)[N]) {

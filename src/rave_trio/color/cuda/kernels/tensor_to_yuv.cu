@@ -34,14 +34,14 @@ __device__ inline void convert(
         }
         sane_luma_of(r, g, b, luma);
         const int y = top + line;
-        if (line >= 0 && line < LINES && y < height) write_luma(surface, luma, x, width, y);
+        if (line >= 0 && line < LINES && y < height) write_luma<false>(surface, luma, x, width, y);
         chroma.add(r, g, b, luma, line);
     }
 
 #pragma unroll
     for (int group = 0; group < GROUPS; ++group) {
         if (first + group >= down) return;
-        chroma.write(surface, group, left, across, first + group);
+        chroma.write<false>(surface, group, left, across, first + group);
     }
 }
 

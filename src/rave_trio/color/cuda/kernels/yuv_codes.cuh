@@ -1,5 +1,6 @@
 // What lines of R, G and B become in planes of luma and of chroma, which may be subsampled: a thread has PIXELS columns of
-// GROUPS groups of FACTOR_Y lines, and the chroma samples of these.
+// GROUPS groups of FACTOR_Y lines, and the chroma samples of these.  WHOLE: all of them are there, and rows are aligned to
+// what a thread writes of one.
 
 constexpr int LINES = GROUPS * FACTOR_Y;
 constexpr int ACROSS = PIXELS / FACTOR_X;
@@ -34,12 +35,18 @@ __device__ inline float pick(int which, float red, float green, float blue, floa
 }
 
 // A line's codes of luma to row `y` of the surface from column `x` on; `values` have the columns beside them.
+template <bool WHOLE>
 __device__ inline void write_luma(
     const Planes<Sample>& surface, const float (&values)[COLUMNS], int x, int width, int y) {
     Sample codes[PIXELS];
 #pragma unroll
     for (int i = 0; i < PIXELS; ++i) codes[i] = to_code(values[BEFORE + i], LUMA_SCALE, LUMA_OFFSET, x + i, y);
-    store(surface.row(0, y), x, width, surface.grain(0), codes);
+    put<WHOLE>(surface.row(0, y), x, width, surface.grain(0), codes);
+}
+
+__device__ inline bool rows_aligned(const Planes<Sample>& surface) {
+    return surface.grain(0) % WIDEST<Sample, PIXELS> == 0 &&
+           (surface.grain(1) | surface.grain(2)) % WIDEST<Sample, ACROSS * STEP> == 0;
 }
 
 struct Chroma {
@@ -61,7 +68,7 @@ struct Chroma {
     }
 
     // The codes of one group to row `y` of chroma from column `left` on, of `across`.
-    __device__ void write(const Planes<Sample>& surface, int group, int left, int across, int y) const {
+    template <bool WHOLE> __device__ void write(const Planes<Sample>& surface, int group, int left, int across, int y) const {
         // Samples of both planes at one place are dithered by neighbouring thresholds, not by the same.
         Sample blueness[ACROSS], redness[ACROSS];
 #pragma unroll
@@ -76,10 +83,10 @@ struct Chroma {
                 both[2 * i + CB_AT] = blueness[i];
                 both[2 * i + CR_AT] = redness[i];
             }
-            store(surface.row(1, y), STEP * left, STEP * across, surface.grain(1), both);
+            put<WHOLE>(surface.row(1, y), STEP * left, STEP * across, surface.grain(1), both);
         } else {
-            store(surface.row(1, y), left, across, surface.grain(1), blueness);
-            store(surface.row(2, y), left, across, surface.grain(2), redness);
+            put<WHOLE>(surface.row(1, y), left, across, surface.grain(1), blueness);
+            put<WHOLE>(surface.row(2, y), left, across, surface.grain(2), redness);
         }
     }
 };

@@ -28,6 +28,7 @@ struct StoreCodes {
     Stage through;
     int width;
     int top;  // of all rows of pixels in the surface
+    bool is_aligned = codes::rows_aligned(surface);
 
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
         const int pixel = threadIdx.x % WARPGROUP, x = unit.x() + pixel, y = unit.y(work);
@@ -40,9 +41,14 @@ struct StoreCodes {
             before[plane] = SKIP && OVERLAP > 0 && is_own ? read_sample(sample - (x > 0)) : 0;
         }
         through.put(sums, stage);
-        if (is_own) write(stage + pixel * 4, x, top + y, before, own);
+        if (!is_own) return;
+        if (is_aligned)
+            write<true>(stage + pixel * 4, x, top + y, before, own);
+        else
+            write<false>(stage + pixel * 4, x, top + y, before, own);
     }
 
+    template <bool IS_ALIGNED>
     __device__ void write(u32 samples, int x, int y, const float (&before)[PLANES], const float (&own)[PLANES]) const {
         codes::Chroma chroma;
 #pragma unroll
@@ -60,13 +66,14 @@ struct StoreCodes {
                 }
             }
             codes::sane_luma_of(colours[0], colours[1], colours[2], luma);
-            codes::write_luma(surface, luma, x * FACTOR, width * FACTOR, y * FACTOR + line);
+            codes::write_luma<IS_ALIGNED>(surface, luma, x * FACTOR, width * FACTOR, y * FACTOR + line);
             chroma.add(colours[0], colours[1], colours[2], luma, line);
         }
-        constexpr int FACTOR_X = codes::FACTOR_X;
 #pragma unroll
-        for (int group = 0; group < codes::GROUPS; ++group)
-            chroma.write(surface, group, x * FACTOR / FACTOR_X, width * FACTOR / FACTOR_X, y * codes::GROUPS + group);
+        for (int group = 0; group < codes::GROUPS; ++group) {
+            const int row = y * codes::GROUPS + group;
+            chroma.write<IS_ALIGNED>(surface, group, x * codes::ACROSS, width * codes::ACROSS, row);
+        }
     }
 
     // Where the sample `at`, below 0, of a row lies; beyond the picture's edge the outermost repeats.
