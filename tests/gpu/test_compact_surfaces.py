@@ -96,6 +96,13 @@ def test_in_strips(machine, make, reference, resampling, strip):
     check(machine, make, reference, Case(size=(134, 45), factor=4, resampling=resampling, strip=strip))
 
 
+@pytest.mark.parametrize("name", ["nv12", "p010le", "yuv420p", "nv24"])
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_rows_without_a_gap(machine, make, reference, name, factor):
+    """As NVENC takes them."""
+    check(machine, make, reference, Case(name, name, size=(37, 29), factor=factor, alignment=1))
+
+
 @pytest.mark.parametrize("strip", [None, 20])
 def test_strips_and_kernels_one_by_one_give_the_whole_pictures_codes(machine, make, reference, strip):
     """As an audited run and one of little memory do."""

@@ -14,6 +14,7 @@ import numpy as np
 from compact_rigs import random_net
 from device_colours import Converting, noise
 
+from rave_trio.color.cuda.planes import ROW_ALIGNMENT
 from rave_trio.frames import Frame, SurfaceDescriptor
 from rave_trio.inference.compact.backend import CompactBackend
 from rave_trio.inference.compact.kernels_protocol import Resampling
@@ -41,6 +42,7 @@ class Case:
     full: bool = False
     dither: bool = False
     strip: int | None = None
+    alignment: int = ROW_ALIGNMENT
 
     @property
     def net(self) -> CompactNet:
@@ -58,6 +60,7 @@ class Case:
             source=reference.descriptor(self.source, *self.size, *colour),
             target=reference.descriptor(self.target, width, height, *colour),
             dither=self.dither,
+            alignment=self.alignment,
         )
 
 

@@ -101,7 +101,7 @@ def make(machine):
         Case(),
         Case("p010le", "p010le", "TOP_LEFT", strip=7),
         Case("yuv420p", "nv12", "CENTER", dither=True, factor=3),
-        Case("gray", "gbrp", factor=1),
+        Case("gray", "gbrp", factor=1, alignment=1),
     ],
     ids=str,
 )
