@@ -37,7 +37,7 @@ from rave_trio.pipeline.latency import Histogram, Latency
 from rave_trio.plan import EnginePlan, make_plan
 
 SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "media" / "bunny.mkv"
-WIDTH, HEIGHT, REPEATS = 1920, 1080, 4
+WIDTH, HEIGHT, REPEATS = 1920, 1080, 8
 FRAMES = 96
 """Of the sample."""
 
@@ -45,7 +45,7 @@ ALL = 10**9
 
 
 def make_clip(path: Path) -> Path:
-    """The sample at 1080 lines, four times over: 384 frames of H.264."""
+    """The sample at 1080 lines, eight times over: 768 frames of H.264."""
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", Fraction(24), options={"preset": "fast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"

@@ -25,6 +25,10 @@ from rave_trio.inference.model import Geometry, ModelMetadata
 Make = Callable[[CompactNet, Geometry, Ends], CompactBackend]
 
 
+FEW = 200
+"""Samples that may well be alike, of a tiny picture."""
+
+
 @attrs.frozen
 class Case:
     """Surfaces, and a network between them."""
@@ -95,5 +99,5 @@ def check(machine: Any, make: Make, reference: Any, case: Case) -> None:
     expected = taken(converting.writer(ends.target, np.float16, dither=case.dither).convert(through(backend, tensor)))
     backend.close()
     for component, (one, other) in enumerate(zip(found, expected, strict=True)):
-        assert len(np.unique(other)) > 20
+        assert other.size < FEW or len(np.unique(other)) > 20
         np.testing.assert_array_equal(one, other, f"component {component} of {case}")

@@ -16,7 +16,7 @@ from rave_trio.color.cuda import CudaSurfaceToTensor, CudaTensorToSurface
 from rave_trio.color.cuda.planes import ROW_ALIGNMENT
 from rave_trio.color.hashes import device_surface_hash
 from rave_trio.devices.copies import copy, copy_from_host, copy_to_host
-from rave_trio.devices.cuda import CudaDevice
+from rave_trio.devices.cuda import CudaDevice, CudaStream
 from rave_trio.devices.interface import use
 from rave_trio.devices.launcher import CudaLauncher
 from rave_trio.devices.nvidia import Gpu, VideoEngines
@@ -170,6 +170,7 @@ class GpuAssembly(GpuWorkshop):
                 source=plan.surface, target=plan.encoder.surface, dither=plan.dither, alignment=self._alignment
             )
         self._upload: Uploading | None = None
+        self._hashing: CudaStream | None = None
         self._page_locked = Ledger()  # the host's memory: the limit is about the GPU's
         self._downloads = pinned_pool(self.device, self._page_locked, owner="downloads")
 
@@ -216,7 +217,9 @@ class GpuAssembly(GpuWorkshop):
         return DownloadingEncoder(software_encoder(self._plan, parts), self.device, self._downloads, wrap=wrap)
 
     def hash_of(self, surface: Surface) -> str:
-        return device_surface_hash(surface, self.device.stream(), copy_to_host)
+        if self._hashing is None:
+            self._hashing = self.device.stream()
+        return device_surface_hash(surface, self._hashing, copy_to_host)
 
     def page_locked(self) -> LedgerStats:
         return self._page_locked.stats()
