@@ -80,7 +80,7 @@ class Stepping:
 
     def __init__(self, kernels: Any, stream: CudaStream) -> None:
         self._kernels, self._stream = kernels, stream
-        self.itemsize, self.resizes_at_once = kernels.itemsize, kernels.resizes_at_once
+        self.fp8, self.resizes_at_once = kernels.fp8, kernels.resizes_at_once
         self.events: list[tuple[str, Any]] = []
 
     def __getattr__(self, name: str) -> Callable[..., None]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import Player, Stream, use
+from rave_trio.inference.compact.calibration import calibrated
 from rave_trio.inference.compact.kernels_protocol import KernelSet, Planes
 from rave_trio.inference.compact.net import CompactNet
 from rave_trio.inference.compact.strips import HALF_BYTES, Strip, aligned, buffer_bytes, strips
@@ -22,7 +23,7 @@ Upload = Callable[[Stream, npt.NDArray[Any], DeviceArray], None]
 
 
 class CompactNetwork:
-    """A :class:`rave_trio.inference.device_backend.Network` of our own kernels, in fp16.
+    """A :class:`rave_trio.inference.device_backend.Network` of our own kernels, in fp16 or with its trunk in fp8.
 
     Parameters and two buffers of activations are one lease from ``scratch``, since a second could wait for ever for the
     first.  It is the network's until it is closed; frames follow one another through the buffers on one stream.
@@ -46,15 +47,16 @@ class CompactNetwork:
     ) -> None:
         """For pictures of ``height`` x ``width``, computed in strips of at most ``strip`` rows on ``stream`` alone.
 
-        Waits until the parameters are on the device.  Raises OutOfMemory.
+        Kernels in fp8 want a trunk of at least two layers.  Waits until the parameters are on the device.  Raises
+        OutOfMemory.
         """
         self._architecture = architecture = net.architecture
         self._kernels = kernels
         self._player = player
         self._height, self._width = height, width
         self._strips = strips(architecture, len(net.layers), height, strip)
-        numbers = packed(net)
-        buffer = aligned(buffer_bytes(architecture, len(net.layers), height, width, strip, kernels.itemsize))
+        numbers = packed(net, calibrated(net) if kernels.fp8 else None)
+        buffer = aligned(buffer_bytes(architecture, len(net.layers), height, width, strip, fp8=kernels.fp8))
         self._lease: Lease[Any] | None = scratch.lease(numbers.data.nbytes + 2 * buffer)
         try:
             memory = self._lease.memory
