@@ -217,11 +217,12 @@ class CompactCosts(GpuCosts):
     architecture: Architecture
     layers: int
     """All of them."""
+    fp8: bool
 
     def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
         size = geometry.tile_height, geometry.tile_width
-        buffer = buffer_bytes(self.architecture, self.layers, *size, geometry.strip_rows)
-        return bucket_size(parameter_bytes(self.architecture, self.layers) + 2 * aligned(buffer))
+        buffer = buffer_bytes(self.architecture, self.layers, *size, geometry.strip_rows, fp8=self.fp8)
+        return bucket_size(parameter_bytes(self.architecture, self.layers, fp8=self.fp8) + 2 * aligned(buffer))
 
 
 def costs_of(host: CpuDevice, gpu: Gpu | None, precision: str, net: CompactNet | None = None) -> Costs:
@@ -229,4 +230,6 @@ def costs_of(host: CpuDevice, gpu: Gpu | None, precision: str, net: CompactNet |
     if gpu is None:
         return HostCosts(host)
     free, itemsize = gpu.memory_free or 0, DTYPES[precision].itemsize
-    return GpuCosts(free, itemsize) if net is None else CompactCosts(free, itemsize, net.architecture, len(net.layers))
+    if net is None:
+        return GpuCosts(free, itemsize)
+    return CompactCosts(free, itemsize, net.architecture, len(net.layers), precision == "fp8")

@@ -81,6 +81,7 @@ class GpuWorkshop:
                 pool=self._pool,
                 scratch=self._scratch,
                 audited=self._how.audited,
+                fp8=self._how.precision == "fp8",
             )
         if self._how.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network

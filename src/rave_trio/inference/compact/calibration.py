@@ -1,8 +1,9 @@
 """What a network in fp8 has to know beforehand: how large its activations become, and which of them to keep best.
 
-A number of e4m3 has 4 significant bits wherever it lies, so a scale only has to keep activations below the largest, with
-a margin that costs nothing.  Therefore a few drawn pictures do, the same for every network: the hardest edges and every
-colour are in them.  Nothing depends on what is upscaled, so a run that goes on where another stopped gives its frames.
+A number of e4m3 has 4 significant bits wherever it lies, so a scale only has to keep activations below the largest,
+with a margin that costs nothing.  Therefore a few drawn pictures do, the same for every network: the hardest edges and
+every colour are in them.  Nothing depends on what is upscaled, so a run that goes on where another stopped gives the
+frames that this one would have given.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import functools
 
 from rave_trio.inference.compact.kernels_protocol import MakeKernels
 
-
 FP8_CAPABILITY = (9, 0)
 """Where the trunk can be computed in fp8."""
 

@@ -13,9 +13,9 @@ Packed parameters, each piece at a multiple of 256 bytes, zero where padded; a t
 | tail | [9 taps][outputs][features in] | bias [outputs]; no slope |
 
 In fp8 the trunk's layers hand on e4m3: the first one reads fp16, the last one writes it, all others neither.  Of the
-first :data:`REMAINING` channels what rounding took away lies beside them, the remainders, e4m3 too and in an order of the
-kernels' own: from :func:`remainders_at` on, :func:`remainder_bytes` in all.  A layer that reads and writes e4m3 adds each
-remainder to the same channel's sum, as through the weight of the middle tap.
+first :data:`REMAINING` channels what rounding took away lies behind them, the remainders, e4m3 too and in an order of
+the kernels' own: from :func:`remainders_at` on, :func:`remainder_bytes` in all.  A layer that reads and writes e4m3
+adds each remainder to the same channel's sum, as through the weight of the middle tap.
 
 After the bias comes ``x > 0 ? x : slope * x``, and then rounding.  The tail's output ``c * factor**2 + i * factor + j``
 of the pixel (y, x) is plane c's sample (y * factor + i, x * factor + j).
@@ -44,7 +44,7 @@ ALIGNMENT = 256
 
 
 REMAINING = 16
-"""Channels that have remainders."""
+"""Channels that have remainders, of which a network in fp8 has its most important ones."""
 
 REMAINDER_PIXELS = 128
 """Remainders of a row take as much memory as if its pixels were a multiple of this."""

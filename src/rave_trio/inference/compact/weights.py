@@ -20,6 +20,9 @@ from rave_trio.inference.compact.kernels_protocol import HEAD_STEPS, PLANES, REM
 from rave_trio.inference.compact.net import CompactNet, Floats, Layer
 from rave_trio.inference.compact.strips import aligned
 
+FEWEST_FP8_LAYERS = 2
+"""Of a trunk: its first one reads fp16 and its last one writes it."""
+
 HALF_ROOM = 2.0**15
 """Weights in fp16 that are divided by scales stay below."""
 
@@ -50,13 +53,18 @@ class Packed:
 
     def at(self, base: int) -> tuple[Parameters, ...]:
         """The addresses of each layer's, if the piece lies at ``base``, a multiple of 256 bytes."""
-        return tuple(Parameters(*(base + place for place in places), narrow=narrow) for places, narrow in self._layers)
+        return tuple(_parameters([base + place for place in places], narrow) for places, narrow in self._layers)
+
+
+def _parameters(addresses: list[int], narrow: bool) -> Parameters:
+    weights, bias, slope, scale = (*addresses, 0)[:4]
+    return Parameters(weights, bias, slope, scale, narrow)
 
 
 def packed(net: CompactNet, calibration: Calibration | None = None) -> Packed:
     """In fp16, bias and slopes in fp32, padded as the architecture says.  Weights beyond fp16 become its largest.
 
-    With a ``calibration`` the trunk, of at least two layers, is in fp8.
+    With a ``calibration`` the trunk, of at least :data:`FEWEST_FP8_LAYERS`, is in fp8.
     """
     features, outputs = net.architecture.features, net.architecture.outputs
     if calibration is not None:
@@ -85,8 +93,8 @@ def _halves(trunk: list[Layer], features: int) -> list[_Pieces]:
 
 def _narrow(trunk: list[Layer], calibration: Calibration, features: int) -> list[_Pieces]:
     """The trunk in fp8."""
-    if len(trunk) < 2:
-        raise ValueError("a trunk in fp8 has at least two layers")
+    if len(trunk) < FEWEST_FP8_LAYERS:
+        raise ValueError(f"a trunk of {len(trunk)} layers cannot be in fp8")
     ones = np.ones(len(trunk[0].bias), np.float32)
     first, *between = (scales[calibration.order] for scales in calibration.scales)
     steepest = np.abs(trunk[0].weights).max(axis=(1, 2, 3)) / HALF_ROOM
@@ -108,15 +116,13 @@ def _eighths(layer: Layer, read: Floats, written: Floats, features: int, *, narr
     units = np.nan_to_num(np.abs(weights)).max(axis=(1, 2, 3)) / e4m3.LARGEST
     units = np.where(units > 0, units, 1).astype(np.float32)
     codes = e4m3.encoded(_taps(attrs.evolve(layer, weights=weights / units[:, None, None, None]), features, features))
-    scale = _row(units / written, features)
     own = np.arange(min(len(units), REMAINING))
-    through = np.zeros(REMAINING, np.float32)
-    through[own] = (weights[own, own, 1, 1] / written[own]).astype(np.float32)
+    through = weights[own, own, 1, 1] / written[own]
     return _Pieces(
         codes,
         _row(layer.bias / written, features),
         _row(_slopes(layer), features),
-        np.concatenate([scale, through]),
+        np.concatenate([_row(units / written, features), _row(through, REMAINING)]),
         narrow,
     )
 
@@ -148,5 +154,5 @@ def _slopes(layer: Layer) -> Floats:
     return np.zeros_like(layer.bias) if layer.slope is None else layer.slope
 
 
-def _row(values: Floats, width: int) -> Floats:
+def _row(values: npt.NDArray[Any], width: int) -> Floats:
     return np.pad(values.astype(np.float32), (0, width - len(values)))
