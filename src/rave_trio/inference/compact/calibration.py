@@ -18,10 +18,10 @@ import numpy.typing as npt
 from rave_trio.inference.compact.e4m3 import LARGEST
 from rave_trio.inference.compact.net import CompactNet, Floats, bent, convolved
 
-HEIGHT, WIDTH = 64, 96
+HEIGHT, WIDTH = 48, 64
 """Of the pictures."""
 
-SHAPES = 40
+SHAPES = 30
 
 MARGIN = 2.0
 """How many times as large as in the pictures activations may be, and up to twice that, scales being powers of two."""
@@ -36,6 +36,8 @@ class Calibration:
     scales: tuple[Floats, ...]
     """Of each layer of the trunk but the last: what its outputs, in the network's own order, are divided by, features;
     powers of two."""
+    energies: tuple[npt.NDArray[Any], ...]
+    """Of the same outputs, the mean of their squares."""
 
 
 @lru_cache(maxsize=4)
@@ -54,7 +56,7 @@ def calibrated(net: CompactNet) -> Calibration:
         energy.append(np.mean(np.square(everything), axis=1))
         passed.append(positive + (1 - positive) * np.square(slope))
     order = np.argsort(-_harm(net, energy, passed), kind="stable")
-    return Calibration(order, tuple(scales_for(each) for each in largest[1:-1]))
+    return Calibration(order, tuple(scales_for(each) for each in largest[1:-1]), tuple(energy[1:-1]))
 
 
 def scales_for(largest: Floats) -> Floats:
@@ -94,18 +96,18 @@ def reordered(net: CompactNet, order: npt.NDArray[np.intp]) -> CompactNet:
 
 
 def pictures() -> list[Floats]:
-    """3 x H x W each, of 8 bits in [0, 1]: shapes of any colour with soft and hard edges, the same turned upside down
-    under noise, and blocks of black and white."""
+    """3 x H x W each, of 8 bits in [0, 1]: shapes of any colour with soft and hard edges, the same upside down under
+    noise, and samples that are 0 or 1: blocks of black and white, and each for itself."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     shapes = np.zeros((3, HEIGHT, WIDTH))
     for _ in range(SHAPES):
         across, down = np.abs(x - rng.uniform(0, WIDTH)), np.abs(y - rng.uniform(0, HEIGHT))
-        size, softness, colour = rng.uniform(2, 20), rng.uniform(0.5, 4), rng.random((3, 1, 1))
+        size, softness, colour = rng.uniform(2, 16), rng.uniform(0.5, 4), rng.random((3, 1, 1))
         outside = np.hypot(across, down) - size if rng.random() < 0.5 else np.maximum(across / 2, down) - size / 2
         share = np.clip(0.5 - outside / softness, 0, 1)
         shapes = shapes * (1 - share) + colour * share
     noisy = np.clip(shapes[:, ::-1] + rng.normal(0, 0.05, shapes.shape), 0, 1)
-    blocks = (rng.random((HEIGHT // 2, WIDTH // 2)) < 0.5).repeat(2, axis=0).repeat(2, axis=1)
-    made = (shapes, noisy, np.broadcast_to(blocks, shapes.shape))
-    return [(np.rint(each * 255) / 255).astype(np.float32) for each in made]
+    hardest = rng.random(shapes.shape) < 0.5
+    hardest[:, : HEIGHT // 2] = (rng.random((HEIGHT // 4, WIDTH // 2)) < 0.5).repeat(2, axis=0).repeat(2, axis=1)
+    return [(np.rint(each * 255) / 255).astype(np.float32) for each in (shapes, noisy, hardest)]

@@ -23,6 +23,9 @@ from rave_trio.inference.compact.strips import aligned
 FEWEST_FP8_LAYERS = 2
 """Of a trunk: its first one reads fp16 and its last one writes it."""
 
+UNITS = 8
+"""Tried for the weights of each output."""
+
 HALF_ROOM = 2.0**15
 """Weights in fp16 that are divided by scales stay below."""
 
@@ -97,6 +100,7 @@ def _narrow(trunk: list[Layer], calibration: Calibration, features: int) -> list
         raise ValueError(f"a trunk of {len(trunk)} layers cannot be in fp8")
     ones = np.ones(len(trunk[0].bias), np.float32)
     first, *between = (scales[calibration.order] for scales in calibration.scales)
+    energies = (energy[calibration.order] for energy in calibration.energies)
     steepest = np.abs(trunk[0].weights).max(axis=(1, 2, 3)) / HALF_ROOM
     first = np.maximum(first, np.exp2(np.ceil(np.log2(np.maximum(steepest, np.finfo(np.float32).tiny)))))
     layer = attrs.evolve(
@@ -104,17 +108,18 @@ def _narrow(trunk: list[Layer], calibration: Calibration, features: int) -> list
     )
     pieces = [attrs.evolve(_half(_taps(layer, features, features), layer), narrow=True)]
     read = first
-    for layer, written in zip(trunk[1:], (*between, ones), strict=True):
-        pieces.append(_eighths(layer, read, written, features, narrow=len(pieces) < len(trunk) - 1))
+    for layer, written, energy in zip(trunk[1:], (*between, ones), energies, strict=True):
+        pieces.append(_eighths(layer, read, written, energy, features, narrow=len(pieces) < len(trunk) - 1))
         read = written
     return pieces
 
 
-def _eighths(layer: Layer, read: Floats, written: Floats, features: int, *, narrow: bool) -> _Pieces:
-    """A layer that reads e4m3."""
+def _eighths(
+    layer: Layer, read: Floats, written: Floats, energy: npt.NDArray[Any], features: int, *, narrow: bool
+) -> _Pieces:
+    """A layer that reads e4m3, of inputs with these scales and mean squares."""
     weights = layer.weights * read[:, np.newaxis, np.newaxis]
-    units = np.nan_to_num(np.abs(weights)).max(axis=(1, 2, 3)) / e4m3.LARGEST
-    units = np.where(units > 0, units, 1).astype(np.float32)
+    units = _units(weights, energy / np.square(read))
     codes = e4m3.encoded(_taps(attrs.evolve(layer, weights=weights / units[:, None, None, None]), features, features))
     own = np.arange(min(len(units), REMAINING))
     through = weights[own, own, 1, 1] / written[own]
@@ -125,6 +130,22 @@ def _eighths(layer: Layer, read: Floats, written: Floats, features: int, *, narr
         np.concatenate([_row(units / written, features), _row(through, REMAINING)]),
         narrow,
     )
+
+
+def _units(weights: Floats, energy: npt.NDArray[Any]) -> Floats:
+    """What the weights of each output are divided by: of UNITS from where the largest fills e4m3 to half of that, the
+    one with which rounding adds least to the output."""
+    weights = np.nan_to_num(weights)
+    filling = np.abs(weights).max(axis=(1, 2, 3)) / e4m3.LARGEST
+    filling = np.where(filling > 0, filling, 1)
+    tried = [filling * 2 ** (at / UNITS) for at in range(UNITS)]
+    errors = []
+    for units in tried:
+        across = units[:, np.newaxis, np.newaxis, np.newaxis]
+        errors.append(np.square(e4m3.rounded(weights / across) * across - weights).sum(axis=(2, 3)) @ energy)
+    best = np.argmin(errors, axis=0)
+    result: Floats = np.array(tried)[best, np.arange(len(weights))].astype(np.float32)
+    return result
 
 
 def _half(weights: Floats, layer: Layer) -> _Pieces:
