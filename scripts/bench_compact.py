@@ -2,12 +2,13 @@
 """Whole networks of the Compact family on a GPU, by our own kernels and by what else is installed, in one run.
 
     scripts/bench_compact.py [--sizes 1920x1080,1280x720,3840x2160] [--models animevideo-x4,animevideo-x2]
-        [--features 16,24,32,48,64,96,128] [--kernels auto,apart,mma] [--without torch,onnxruntime]
+        [--features 16,24,32,48,64,96,128] [--kernels auto,fp8,apart,mma] [--without torch,onnxruntime]
         [--rounds 30] [--json]
 
-``compact apart`` is ours with the resize as a kernel of its own.  ``nv12`` is the way from an NV12 surface to a
-larger one, frames one after the other as the engine launches them, and ``nv12 in three`` the same by way of tensors:
-conversion, network, conversion.  ``host ms`` is what launching a frame takes the thread that does so.
+``compact fp8`` is ours with the trunk in fp8, on compute capability 9.0 alone, and ``compact apart`` ours with the
+resize as a kernel of its own.  ``nv12`` is the way from an NV12 surface to a larger one, frames one after the other as
+the engine launches them, and ``nv12 in three`` the same by way of tensors: conversion, network, conversion.
+``host ms`` is what launching a frame takes the thread that does so.
 
 A network reads a picture in fp16 in the GPU's memory and writes the larger one there; each figure is the median over
 frames, with the least and the most, timed by events after a third of a second of the same work.  ``of dense`` is the
@@ -84,7 +85,7 @@ class Stepping:
 
     def __init__(self, kernels: Any, stream: CudaStream) -> None:
         self._kernels, self._stream = kernels, stream
-        self.itemsize, self.resizes_at_once = kernels.itemsize, kernels.resizes_at_once
+        self.fp8, self.resizes_at_once = kernels.fp8, kernels.resizes_at_once
         self.events: list[tuple[str, Any]] = []
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -334,6 +335,8 @@ def flops(net: CompactNet, height: int, width: int) -> int:
 def kernels_named(name: str, device: CudaDevice) -> Any:
     if name == "mma":
         return MmaKernels
+    if name == "fp8":
+        return kernels_for(device.compute_capability, fp8=True)
     made = kernels_for(device.compute_capability)
     return made if name == "auto" or made is MmaKernels else functools.partial(made, at_once=False)
 
@@ -343,7 +346,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="1920x1080,1280x720,3840x2160")
     parser.add_argument("--models", default="animevideo-x4,animevideo-x2")
     parser.add_argument("--features", default="16,24,32,48,64,96,128")
-    parser.add_argument("--kernels", default="auto,apart,mma")
+    parser.add_argument("--kernels", default="auto,fp8,apart,mma")
     parser.add_argument("--without", default="")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--json", action="store_true")

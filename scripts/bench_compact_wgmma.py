@@ -26,7 +26,16 @@ from cuda.bindings import driver
 from rave_trio.devices.cuda import CudaDevice
 from rave_trio.devices.driver import check
 from rave_trio.devices.launcher import CudaLauncher
-from rave_trio.inference.compact.kernels_protocol import Architecture, Parameters, Planes, Rows
+from rave_trio.inference.compact.e4m3 import encoded
+from rave_trio.inference.compact.kernels_protocol import (
+    REMAINING,
+    Architecture,
+    Parameters,
+    Planes,
+    Rows,
+    remainder_bytes,
+    remainders_at,
+)
 from rave_trio.inference.compact.wgmma_kernels import TAIL_FEATURES, WgmmaKernels
 
 LAYERS = 16
@@ -136,7 +145,7 @@ class Bench:
 
     def _trunk(self, rounds: int) -> list[float]:
         source = self._activations()
-        buffers = [self._empty(self._height * self._width * self._features * self._itemsize) for _ in range(2)]
+        buffers = [self._empty(self._activation_bytes()) for _ in range(2)]
         layers = [self._layer(self._features) for _ in range(LAYERS)]
 
         def launches(raw: Any) -> None:
@@ -184,8 +193,14 @@ class Bench:
         return times[-rounds:]
 
     def _activations(self) -> int:
-        count = self._height * self._width * self._features
-        return self._put(np.resize(self._numbers(1 << 20, 1), count))
+        return self._put(np.resize(self._numbers(1 << 20, 1), self._activation_bytes() // self._itemsize))
+
+    def _activation_bytes(self) -> int:
+        """With remainders in fp8."""
+        size = self._height, self._width
+        if self._itemsize == 2:
+            return 2 * self._height * self._width * self._features
+        return remainders_at(*size, self._features) + remainder_bytes(*size)
 
     def _layer(self, outputs: int) -> Parameters:
         spread = (1.9 / (9 * self._features)) ** 0.5
@@ -195,17 +210,14 @@ class Bench:
         addresses = [self._put(array) for array in (weights, bias, slope)]
         if self._itemsize == 2:
             return Parameters(*addresses)
-        scale = np.full(outputs, spread / E4M3_SPREAD**2, np.float32)
+        scale = np.repeat(np.float32([spread / E4M3_SPREAD**2, 0.1]), [outputs, REMAINING])
         return Parameters(*addresses, scale=self._put(scale), narrow=True)
 
     def _numbers(self, count: int, spread: float) -> np.ndarray:
-        """Normally distributed; in fp8 with a spread of E4M3_SPREAD, near enough."""
+        """Normally distributed; in fp8 with a spread of E4M3_SPREAD."""
         if self._itemsize == 2:
             return (self._random.standard_normal(count, np.float32) * spread).astype(np.float16)
-        sizes = np.abs(self._random.standard_normal(count, np.float32)) * E4M3_SPREAD
-        exponent = np.floor(np.log2(np.maximum(sizes, 2.0**-6)))
-        codes = (exponent + 7) * 8 + np.clip(np.round(sizes / 2**exponent * 8 - 8), 0, 7)
-        return codes.astype(np.uint8) | (self._random.integers(0, 2, count, np.uint8) << 7)
+        return encoded(self._random.standard_normal(count, np.float32) * E4M3_SPREAD)
 
     def _empty(self, nbytes: int) -> int:
         memory = self._device.allocate(nbytes)

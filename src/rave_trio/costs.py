@@ -217,17 +217,19 @@ class CompactCosts(GpuCosts):
     architecture: Architecture
     layers: int
     """All of them."""
+    fp8: bool
     on_surfaces: bool = False
     """Whether surfaces go in and come out."""
 
     def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
         size = geometry.tile_height, geometry.tile_width
-        buffer = buffer_bytes(self.architecture, self.layers, *size, geometry.strip_rows)
+        buffer = buffer_bytes(self.architecture, self.layers, *size, geometry.strip_rows, fp8=self.fp8)
         pictures = 0
         if self.on_surfaces:
             enlarged = (side * self.architecture.scale for side in size)
             pictures = aligned(picture_bytes(PLANES, *size)) + aligned(picture_bytes(PLANES, *enlarged))
-        return bucket_size(parameter_bytes(self.architecture, self.layers) + 2 * aligned(buffer) + pictures)
+        parameters = parameter_bytes(self.architecture, self.layers, fp8=self.fp8)
+        return bucket_size(parameters + 2 * aligned(buffer) + pictures)
 
     def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
         return 0 if self.on_surfaces else super().staging(geometry, scale, streams, batch)
@@ -245,4 +247,4 @@ def costs_of(
     free, itemsize = gpu.memory_free or 0, DTYPES[precision].itemsize
     if net is None:
         return GpuCosts(free, itemsize)
-    return CompactCosts(free, itemsize, net.architecture, len(net.layers), on_surfaces)
+    return CompactCosts(free, itemsize, net.architecture, len(net.layers), precision == "fp8", on_surfaces)

@@ -16,16 +16,15 @@ from rave_trio.color.pictures import Picture, from_array, from_frame, to_array, 
 from rave_trio.costs import Costs, costs_of
 from rave_trio.fit import Work, best_fit
 from rave_trio.frames import ChromaLocation, Frame, PixelFormat, SurfaceDescriptor, Tensor
-from rave_trio.gpu.path import gpu_precision, unsuited
+from rave_trio.gpu.path import unsuited
 from rave_trio.graph import StageGraph
 from rave_trio.inference.model import Geometry
-from rave_trio.inference.openvino_runtime import choose_precision
 from rave_trio.inference.retreat import RetreatingBackend
 from rave_trio.intent import graph_of
 from rave_trio.media.picture import surface_of
 from rave_trio.memory import Ledger, Waiting
 from rave_trio.options import UpscaleOptions
-from rave_trio.plan import networks_of
+from rave_trio.plan import networks_of, precision_of
 from rave_trio.profiles import with_profile
 from rave_trio.resizing.host import Lanczos
 from rave_trio.steps import Enhancing, Step, steps_of
@@ -89,10 +88,10 @@ class InferencePipeline:
         choice = choose(
             self._options.device,
             self._options.backend,
-            unsuited=lambda backend, _: unsuited(backend, models, self._graph.precision, self._options),
+            unsuited=lambda backend, gpu: unsuited(backend, models, self._graph.precision, self._options, gpu),
         )
-        precise = choose_precision if choice.gpu is None else gpu_precision
-        self.setting = Setting(choice, precise(self._graph.precision))
+        precision, _ = precision_of(choice, self._graph.precision, models)
+        self.setting = Setting(choice, precision)
         """What computes, and how."""
         self._ledger = Ledger(self._options.vram_limit)
         self._workshop: Workshop | None = _workshop(self.setting, self._ledger)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -85,7 +86,7 @@ class EnginePlan:
     stages: tuple[StagePlan, ...]
     """What is done with tensors, in order."""
     precision: str
-    """``fp32``, ``bf16`` or ``fp16``."""
+    """``fp32``, ``bf16``, ``fp16`` or ``fp8``."""
     decoder: str
     """``libav`` or ``nvdec``."""
     surface: SurfaceDescriptor
@@ -253,7 +254,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
         options,
         contract,
         lambda: gpu_obstacle(media, encoder),
-        lambda backend, _: unsuited(backend, paths, graph.precision, options),
+        lambda backend, gpu: unsuited(backend, paths, graph.precision, options, gpu),
     )
     encoding = Encoding(encoder)
     if graph.encode.codec is None and graph.encode.pixel_format is None:
@@ -263,7 +264,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
     _check_parallel(options, choice, steps)
     if choice.gpu is None or ENCODERS[encoder.encoder].software is None:
         check_encoder(encoder)
-    precision = choose_precision(graph.precision) if choice.gpu is None else gpu_precision(graph.precision)
+    precision, why = precision_of(choice, graph.precision, paths)
     decoding = choose_decoder(choice.gpu, media, graph)
     carriage = plan_carriage(media, container, encoder, drop_unsupported=options.drop_unsupported)
 
@@ -276,7 +277,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
         *color_notes(source, encoder.surface, dither=bool(graph.encode.dither)),
         *hdr_notes(media, encoder, models),
     ]
-    notes += [*choice.notes, *decoding.notes, *encoding.notes]
+    notes += [*choice.notes, *why, *decoding.notes, *encoding.notes]
     work = _work(options, choice, steps, decoding.surface, encoder.surface, precision)
     limit = _memory_limit(options, contract)
     fit = _fit(work, options, contract)
@@ -328,6 +329,8 @@ def _choose(
         return check_device(contract, choose(options.device, options.backend, obstacle, unsuited))
     try:
         return check_device(contract, choose(wanted, options.backend, obstacle, unsuited))
+    except errors.PrecisionUnsupported:
+        raise
     except errors.DeviceError as error:
         raise refused("requested_device", str(error), remedy=error.remedy) from error
 
@@ -378,6 +381,13 @@ def _takes_whole_frames(steps: tuple[Step, ...]) -> bool:
         return False
     geometry, source = steps[0].geometry(steps[0].tile), steps[0].source
     return (geometry.tile_height, geometry.tile_width) == (source.height, source.width)
+
+
+def precision_of(choice: Choice, asked: str, models: Sequence[Path]) -> tuple[str, tuple[str, ...]]:
+    """The precision of all models, and notes why.  Raises PrecisionUnsupported."""
+    if choice.gpu is None:
+        return choose_precision(asked), ()
+    return gpu_precision(asked, choice.backend, models, choice.gpu)
 
 
 def networks_of(

@@ -48,7 +48,11 @@ PROFILES = {
     profile.name: profile
     for profile in (
         ProfilePreset("dev", "quick tries, and all that the log can tell", {"effort": "fast", "verbose": 2}),
-        ProfilePreset("fast", "the least time: the encoder makes the least effort", {"effort": "fast"}),
+        ProfilePreset(
+            "fast",
+            "the least time: fp8 where that can be computed, and the encoder makes the least effort",
+            {"effort": "fast", "precision": "fastest"},
+        ),
         ProfilePreset(
             "quality",
             "the best picture: exact arithmetic, no steps in slight slopes, and the encoder makes a high effort",

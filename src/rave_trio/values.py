@@ -7,7 +7,9 @@ from fractions import Fraction
 
 from rave_trio.errors import UsageError
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8", "fastest")
+"""``fastest`` is fp8 where that can be computed, and ``auto`` elsewhere."""
+
 EFFORTS = ("fast", "normal", "high")
 
 

@@ -62,7 +62,7 @@ def test_bash_completes_a_flag(complete):
 
 def test_bash_completes_the_values_of_a_flag(complete):
     asking = BASH.replace("--{partial})", "--precision f)").replace("COMP_CWORD=2", "COMP_CWORD=3")
-    assert complete("bash", asking, "").split() == ["fp32", "fp16"]
+    assert complete("bash", asking, "").split() == ["fp32", "fp16", "fp8", "fastest"]
 
 
 def test_fish_completes_a_flag(complete):

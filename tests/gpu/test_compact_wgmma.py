@@ -26,7 +26,18 @@ from compact_reference import (
 from cuda.bindings import driver
 
 from rave_trio.devices.driver import check
-from rave_trio.inference.compact.kernels_protocol import FEATURES, Architecture, Parameters, Planes, Resampling, Rows
+from rave_trio.inference.compact.kernels_protocol import (
+    FEATURES,
+    REMAINDER_PIXELS,
+    REMAINING,
+    Architecture,
+    Parameters,
+    Planes,
+    Resampling,
+    Rows,
+    remainder_bytes,
+    remainders_at,
+)
 from rave_trio.inference.compact.mma_kernels import MmaKernels
 from rave_trio.inference.compact.wgmma_kernels import TAIL_FEATURES, WgmmaKernels
 
@@ -159,31 +170,60 @@ def test_the_trunk_reads_and_writes_fp8(fp8, features, source_bytes, target_byte
     layer = random_layer(rng, features, features, activates=True)
     weights, slope = packed(layer, features), layer.slope
     scale = rng.uniform(0.01, 0.03, features).astype(np.float32)
+    shares = rng.uniform(-2, 2, REMAINING).astype(np.float32)
     if source_bytes == 1:
         weights = e4m3.encoded(weights / scale[:, None])
         exact = (e4m3.decoded(weights) * scale[:, None]).reshape(3, 3, features, features)
         layer = Layer(exact.transpose(2, 3, 0, 1), layer.bias, slope)
     addresses = [fp8.upload(each).pointer for each in (weights, layer.bias, slope)]
-    scale_address = fp8.upload(scale).pointer if source_bytes == 1 else 0
+    scale_address = fp8.upload(np.concatenate([scale, shares])).pointer if source_bytes == 1 else 0
     parameters = Parameters(*addresses, scale=scale_address, narrow=target_bytes == 1)
     trunk = fp8.kernels(architecture(features)).trunk
     for height, width in SIZES:
         x = activations(height, width, features)
+        behind = remainders_at(height, width, features), remainder_bytes(height, width)
+        added = np.zeros((height, width, REMAINING))
         if source_bytes == 1:
             codes = e4m3.encoded(x)
-            x, source = e4m3.decoded(codes), fp8.upload(codes).pointer
+            remaining = e4m3.encoded(rng.normal(0, 0.3, (height, behind[1] // height // REMAINING, REMAINING)))
+            gap = np.zeros(behind[0] - codes.size, np.uint8)
+            everything = np.concatenate([codes.reshape(-1), gap, as_threads_hold(remaining)])
+            x, source = e4m3.decoded(codes), fp8.upload(everything).pointer
+            if target_bytes == 1:
+                added = (e4m3.decoded(remaining) * shares)[:, :width]
         else:
             source = fp8.upload(x).pointer
-        halves = (height, width, features * target_bytes // 2)
+        halves = (height, width, features) if target_bytes == 2 else (sum(behind) // 2,)
         target, memory = fp8.poisoned(halves)
         fp8.put(trunk, source, target, height, width, Rows(0, height), parameters)
         found = fp8.download(memory, halves)
-        expected, size = through(x, layer)
+        expected, size = through(x, layer, added=added)
         if target_bytes == 2:
             assert (np.abs(found - expected) <= E4M3_SUM_ROUNDING * size).all()
             assert np.linalg.norm(found - expected) <= E4M3_SUMS * np.linalg.norm(expected)
         else:
-            check_e4m3(found.view(np.uint8).reshape(x.shape), expected, size, exact=source_bytes == 2)
+            found = found.view(np.uint8)
+            codes = found[: x.size].reshape(x.shape)
+            check_e4m3(codes, expected, size, exact=source_bytes == 2)
+            remaining = as_pixels_lie(found[behind[0] :], height)[:, :width]
+            whole = e4m3.decoded(codes)[:, :, :REMAINING] + e4m3.decoded(remaining)
+            slack = 2.0**-18 if source_bytes == 2 else E4M3_SUM_ROUNDING
+            allowed = slack * size + 2.0**-8 * np.abs(expected) + 2.0**-9
+            assert (np.abs(whole - expected[:, :, :REMAINING]) <= allowed[:, :, :REMAINING]).all()
+
+
+def as_pixels_lie(words: np.ndarray, height: int) -> np.ndarray:
+    """Remainders in the kernels' order, as rows x pixels x channels."""
+    strips = words.size // (height * REMAINDER_PIXELS * REMAINING)
+    lanes = words.reshape(height, strips, 4, 8, 4, 4, 2, 2)
+    return lanes.transpose(0, 1, 2, 5, 4, 6, 3, 7).reshape(height, strips * REMAINDER_PIXELS, REMAINING)
+
+
+def as_threads_hold(remaining: np.ndarray) -> np.ndarray:
+    """The way back."""
+    height, width, _ = remaining.shape
+    pixels = remaining.reshape(height, width // REMAINDER_PIXELS, 4, 4, 4, 2, 8, 2)
+    return pixels.transpose(0, 1, 2, 6, 4, 3, 5, 7).reshape(-1)
 
 
 def check_e4m3(codes: np.ndarray, expected: np.ndarray, size: np.ndarray, *, exact: bool) -> None:

@@ -15,7 +15,7 @@ from backend_rigs import (
     OpenVinoRig,
     SimulatedRig,
 )
-from compact_rigs import CompactRig, CompactStripsRig
+from compact_rigs import CompactFp8Rig, CompactRig, CompactStripsRig
 from tensorrt_rigs import TensorRtBatchRig, TensorRtHalfRig, TensorRtRig
 
 __all__ = ["model", "start"]
@@ -29,7 +29,7 @@ ANY_MODEL = [
     TensorRtRig,
     TensorRtHalfRig,
 ]
-ONE_FAMILY = [CompactRig, CompactStripsRig]
+ONE_FAMILY = [CompactRig, CompactStripsRig, CompactFp8Rig]
 IN_BATCHES = [OnnxRuntimeBatchRig, OnnxRuntimeBatchStreamsRig, TensorRtBatchRig]
 COMPUTING = [*ANY_MODEL, *ONE_FAMILY, *IN_BATCHES]
 

@@ -77,4 +77,14 @@ class CompactWgmmaStripsRig(CompactWgmmaRig):
     strip = 7
 
 
-ALL = [CompactMmaRig, CompactMmaStripsRig, CompactWgmmaRig, CompactWgmmaStripsRig]
+class CompactFp8Rig(CompactWgmmaRig):
+    """Trunks in fp8."""
+
+    tolerance = 3e-2
+    shipped_tolerance = 0.25
+
+    def kernels(self) -> MakeKernels:
+        return functools.partial(super().kernels(), fp8=True)
+
+
+ALL = [CompactMmaRig, CompactMmaStripsRig, CompactWgmmaRig, CompactWgmmaStripsRig, CompactFp8Rig]

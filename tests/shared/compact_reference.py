@@ -54,10 +54,17 @@ def convolution(x: np.ndarray, weights: np.ndarray, bias: np.ndarray, dtype) -> 
     return out
 
 
-def through(x: np.ndarray, layer: Layer, dtype=np.float64) -> tuple[np.ndarray, np.ndarray]:
-    """The layer's result, and the sum of the sizes of all that is added up, which bounds the errors of the sums."""
+def through(
+    x: np.ndarray, layer: Layer, dtype=np.float64, added: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The layer's result, and the sum of the sizes of all that is added up, which bounds the errors of the sums;
+    ``added`` goes into the sums of the first channels.
+    """
     result = convolution(x, layer.weights, layer.bias, dtype)
     size = convolution(np.abs(x), np.abs(layer.weights), np.abs(layer.bias), dtype)
+    if added is not None:
+        result[:, :, : added.shape[2]] += added
+        size[:, :, : added.shape[2]] += np.abs(added)
     if layer.slope is not None:
         result = np.where(result > 0, result, layer.slope * result)
         size *= np.maximum(1, np.abs(layer.slope))

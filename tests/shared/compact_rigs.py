@@ -8,13 +8,23 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import attrs
+import e4m3
 import numpy as np
 from backend_rigs import OnnxRuntimeRig, host_copy, host_view
 
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.inference.compact.backend import CompactBackend
 from rave_trio.inference.compact.find import find_compact
-from rave_trio.inference.compact.kernels_protocol import Architecture, Parameters, Planes, Resampling, Rows
+from rave_trio.inference.compact.kernels_protocol import (
+    REMAINING,
+    Architecture,
+    Parameters,
+    Planes,
+    Resampling,
+    Rows,
+    remainder_bytes,
+    remainders_at,
+)
 from rave_trio.inference.compact.net import CompactNet, Layer, resampled, shuffled
 from rave_trio.inference.compact.strips import resampling_reach
 from rave_trio.inference.model import Geometry
@@ -24,7 +34,7 @@ from rave_trio.inference.openvino_model import Model
 class NumpyKernels:
     """A :class:`rave_trio.inference.compact.kernels_protocol.KernelSet` on the host.  Sums are in float64."""
 
-    itemsize = 2
+    fp8 = False
     resizes_at_once = False
 
     def __init__(self, architecture: Architecture, launcher: Any, stream: Any) -> None:
@@ -43,8 +53,21 @@ class NumpyKernels:
     def trunk(self, raw, source: int, target: int, height, width, rows: Rows, parameters: Parameters) -> None:
         self.calls.append("trunk")
         features = self.architecture.features
-        taps = numbers(parameters.weights, (9, features, features), np.float16)
-        self._convolve(self._activations(source, height, width), taps, parameters, target, height, width, rows)
+        shape = 9, features, features
+        if not parameters.scale:
+            taps = numbers(parameters.weights, shape, np.float16)
+            self._convolve(self._activations(source, height, width), taps, parameters, target, height, width, rows)
+            return
+        taps = e4m3.decoded(numbers(parameters.weights, shape, np.uint8))
+        scale = numbers(parameters.scale, (features,), np.float32)
+        codes, remaining = self._narrow(source, height, width)
+        if parameters.narrow:
+            through = numbers(parameters.scale + scale.nbytes, (REMAINING,), np.float32)
+            added = e4m3.decoded(remaining) * through
+        else:
+            added = 0
+        read = e4m3.decoded(codes), taps, parameters, target, height, width, rows
+        self._convolve(*read, scale=scale, added=added)
 
     def tail(
         self,
@@ -110,12 +133,28 @@ class NumpyKernels:
     def tail_into(self, target, *, dither):
         """Not here."""
 
-    def _convolve(self, source, taps, parameters, target, height, width, rows) -> None:
+    def _convolve(self, source, taps, parameters, target, height, width, rows, scale=1.0, added=0) -> None:
+        """``added`` is of the first channels, in every row of the source."""
         features = self.architecture.features
         bias, slope = (numbers(at, (features,), np.float32) for at in (parameters.bias, parameters.slope))
-        sums = convolution(source, taps, bias, rows)
-        into = numbers(target, (height, width, features), np.float16)
-        into[rows.begin : rows.end] = np.where(sums > 0, sums, slope * sums)
+        window = slice(rows.begin, rows.end)
+        sums = convolution(source, taps, np.zeros_like(bias), rows) * scale + bias
+        if parameters.narrow and parameters.scale:
+            sums[:, :, :REMAINING] += added[window]
+        results = np.where(sums > 0, sums, slope * sums)
+        if not parameters.narrow:
+            numbers(target, (height, width, features), np.float16)[window] = results
+            return
+        codes, remaining = self._narrow(target, rows.end, width)
+        codes[window] = e4m3.encoded(results)
+        remaining[window] = e4m3.encoded((results - e4m3.decoded(codes[window]))[:, :, :REMAINING])
+
+    def _narrow(self, pointer: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of activations in e4m3 and of their remainders, as far as there are pixels."""
+        features = self.architecture.features
+        across = remainder_bytes(1, width) // REMAINING
+        remaining = numbers(pointer + remainders_at(height, width, features), (height, across, REMAINING), np.uint8)
+        return numbers(pointer, (height, width, features), np.uint8), remaining[:, :width]
 
     def _activations(self, pointer: int, height: int, width: int) -> np.ndarray:
         return numbers(pointer, (height, width, self.architecture.features), np.float16)
@@ -133,6 +172,12 @@ class NumpyKernelsAtOnce(NumpyKernels):
     """With a tail that resizes."""
 
     resizes_at_once = True
+
+
+class NumpyKernelsFp8(NumpyKernels):
+    """With a trunk in fp8."""
+
+    fp8 = True
 
 
 def convolution(source: np.ndarray, taps: np.ndarray, bias: np.ndarray, rows: Rows) -> np.ndarray:
@@ -201,13 +246,14 @@ class CompactRig(OnnxRuntimeRig):
     dtype = np.float16
     tolerance = 4e-3
     strip: int | None = None
+    kernels: type = NumpyKernels
 
     def _backend(self, model: Model, geometry: Geometry) -> CompactBackend:
         return CompactBackend(
             model.metadata,
             find_compact(model.metadata.path),
             attrs.evolve(geometry, strip=self.strip),
-            make_kernels=NumpyKernels,
+            make_kernels=self.kernels,
             launcher=None,
             player=Direct(),
             upload=host_upload,
@@ -222,6 +268,14 @@ class CompactStripsRig(CompactRig):
     """In strips of few rows."""
 
     strip = 7
+
+
+class CompactFp8Rig(CompactRig):
+    """With trunks in fp8."""
+
+    kernels = NumpyKernelsFp8
+    tolerance = 3e-2
+    shipped_tolerance = 0.25
 
 
 def random_net(features=5, trunk=2, factor=2, resampling: Resampling | None = None, seed=0, **how) -> CompactNet:

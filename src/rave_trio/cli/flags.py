@@ -61,8 +61,11 @@ class JobFlags:
     scale: Annotated[int | None, Parameter(name=("--scale", "-s"))] = None
     """Enlarge this many times: 2 (default), 3 or 4, or whatever --model does."""
 
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Parameter(name=("--precision", "-p"))] = "auto"
-    """Arithmetic of the network; auto takes fp16 on a GPU, bf16 where the CPU computes it natively, else fp32."""
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16", "fp8", "fastest"], Parameter(name=("--precision", "-p"))
+    ] = "auto"
+    """Arithmetic of the network; auto takes fp16 on a GPU, bf16 where the CPU computes it natively, else fp32;
+    fastest takes fp8 where that can be computed (our own kernels, compute capability 9.0), and auto elsewhere."""
 
     device: Annotated[str, Parameter(name=("--device", "-d"))] = "auto"
     """Where to run: auto, cpu, cuda, or cuda:1 for the second GPU; auto takes a GPU that has all that is needed."""

@@ -25,8 +25,10 @@ class ImageFlags:
     size: str | None = None
     """Bring the result to this exact size by Lanczos, as 1920x1080, or one side of it, as 1920x or x1080."""
 
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Parameter(name=("--precision", "-p"))] = "auto"
-    """Arithmetic of the network; fp32 is exact."""
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16", "fp8", "fastest"], Parameter(name=("--precision", "-p"))
+    ] = "auto"
+    """Arithmetic of the network; fp32 is exact, fastest takes fp8 where that can be computed."""
 
     device: Annotated[str, Parameter(name=("--device", "-d"))] = "auto"
     """Where to run: auto, cpu, cuda, or cuda:1 for the second GPU."""

@@ -86,6 +86,7 @@ class GpuWorkshop:
                 scratch=self._scratch,
                 audited=self._how.audited,
                 ends=self._ends,
+                fp8=self._how.precision == "fp8",
             )
         if self._how.backend != "onnxruntime":
             from rave_trio.gpu.tensorrt import tensorrt_network

@@ -23,8 +23,10 @@ def compact_network(
     scratch: DevicePool,
     audited: bool,
     ends: Ends | None,
+    fp8: bool,
 ) -> CompactBackend:
-    """The backend ``compact`` for tiles of one shape.  Compiles its kernels, some seconds the first time.
+    """The backend ``compact`` for tiles of one shape, in fp16 or ``fp8``.  Compiles its kernels, some seconds the first
+    time, and calibrates what fp8 needs, tenths of a second for the shipped models.
 
     With ``ends`` it takes and gives surfaces, of whole frames.  An ``audited`` run has no CUDA graphs: see
     docs/audit.md.  The model must have been found to be of the family.  Raises OutOfMemory.
@@ -33,7 +35,7 @@ def compact_network(
         metadata,
         find_compact(metadata.path),
         geometry,
-        make_kernels=kernels_for(device.compute_capability),
+        make_kernels=kernels_for(device.compute_capability, fp8=fp8),
         launcher=CudaLauncher(),
         player=Unrecorded() if audited else Graphs(),
         upload=copy_from_host,

@@ -13,6 +13,8 @@ from rave_trio.frames import SurfaceDescriptor
 from rave_trio.graph import StageGraph
 from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.compact.graph import NotCompact
+from rave_trio.inference.compact.kernel_sets import FP8_CAPABILITY
+from rave_trio.inference.compact.weights import FEWEST_FP8_LAYERS
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.media.encoders import ENCODERS, EncoderSettings
 from rave_trio.media.nvdec_formats import CONCEALED, nvdec_refusal, nvdec_surface
@@ -20,6 +22,10 @@ from rave_trio.media.nvenc_settings import nvenc_refusal
 from rave_trio.media.probe import MediaInfo
 from rave_trio.media.upload import upload_refusal
 from rave_trio.options import UpscaleOptions
+
+FP8_BY_COMPACT = "it is by the backend compact alone, on GPUs of compute capability 9.0"
+
+FP8_NOTE = "computed in fp8, the fastest; --precision fp16 is more exact"
 
 
 @attrs.frozen
@@ -40,23 +46,41 @@ class Decoding:
     notes: tuple[str, ...] = ()
 
 
-def gpu_precision(asked: str) -> str:
-    """The precision to run in on a GPU: fp16 unless fp32 is asked for.  Raises PrecisionUnsupported for others."""
+def gpu_precision(asked: str, backend: str, models: Sequence[Path], gpu: Gpu) -> tuple[str, tuple[str, ...]]:
+    """The precision to run ``backend`` in, and notes why: fp16 unless another is asked for.  Blocks as unsuited does.
+
+    Raises PrecisionUnsupported for one that no backend on a GPU computes.
+    """
+    if asked == "fastest":
+        refusal = _fp8_refusal(models, gpu) if backend == "compact" else FP8_BY_COMPACT
+        return ("fp8", (FP8_NOTE,)) if refusal is None else ("fp16", (f"computed in fp16 rather than fp8: {refusal}",))
     precision = "fp16" if asked == "auto" else asked
     if precision not in DTYPES:
         raise errors.PrecisionUnsupported(
             f"{asked} is not computed on GPUs here", remedy="use --precision fp16 or fp32, or --device cpu"
         )
-    return precision
+    return precision, ()
 
 
-def unsuited(backend: str, models: Sequence[Path], precision: str, options: UpscaleOptions) -> str | None:
-    """Why a backend on a GPU cannot do this job, if it cannot.  Of ``compact`` reads the models; blocks for that."""
+def unsuited(backend: str, models: Sequence[Path], precision: str, options: UpscaleOptions, gpu: Gpu) -> str | None:
+    """Why a backend on a GPU cannot do this job, if it cannot.  Of ``compact`` reads the models; blocks for that.
+
+    Raises PrecisionUnsupported with the reason where the job is asked to be done in fp8.
+    """
+    refusal = _unsuited(backend, models, precision, options, gpu)
+    if refusal is not None and precision == "fp8":
+        raise errors.PrecisionUnsupported(
+            f"fp8 cannot be computed here: {refusal}", remedy="use --precision auto, or fastest for fp8 where it can be"
+        )
+    return refusal
+
+
+def _unsuited(backend: str, models: Sequence[Path], precision: str, options: UpscaleOptions, gpu: Gpu) -> str | None:
     if backend != "compact":
-        return None
+        return FP8_BY_COMPACT if precision == "fp8" else None
     if not models:
         return "there is no model to compute"
-    if precision not in ("auto", "fp16"):
+    if precision not in ("auto", "fastest", "fp16", "fp8"):
         return f"it does not compute {precision}"
     if (options.batch or 1) > 1 or (options.streams or 1) > 1:
         return "it computes frames one by one"
@@ -66,6 +90,15 @@ def unsuited(backend: str, models: Sequence[Path], precision: str, options: Upsc
         except NotCompact as error:
             which = "this model" if len(models) == 1 else model.stem
             return f"{which} is not of the family: {error}"
+    return _fp8_refusal(models, gpu) if precision == "fp8" else None
+
+
+def _fp8_refusal(models: Sequence[Path], gpu: Gpu) -> str | None:
+    """Why our kernels cannot compute models of the family in fp8, if they cannot."""
+    if gpu.compute_capability != FP8_CAPABILITY:
+        return FP8_BY_COMPACT
+    if any(len(find_compact(model).trunk) < FEWEST_FP8_LAYERS for model in models):
+        return "it takes a model of two layers or more between the first one and the last"
     return None
 
 

@@ -26,8 +26,12 @@ from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.tiling import Tile
 from rave_trio.memory import Lease
 
-DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
-"""Of tensors, by precision."""
+DTYPES: dict[str, np.dtype[Any]] = {
+    "fp8": np.dtype(np.float16),
+    "fp16": np.dtype(np.float16),
+    "fp32": np.dtype(np.float32),
+}
+"""Of tensors, by precision: fp8 is between a network's layers only."""
 
 
 class Network(Protocol):

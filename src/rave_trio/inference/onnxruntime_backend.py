@@ -51,7 +51,7 @@ class OnnxRuntimeBackend(DeviceBackend):
         Raises PrecisionUnsupported, ModelUnsupported, DeviceUnknown, and OutOfMemory if the ledger's limit leaves no
         room for the arena.
         """
-        if precision not in DTYPES:
+        if precision not in ("fp16", "fp32"):
             raise errors.PrecisionUnsupported(
                 f"onnxruntime does not compute {precision} here", remedy="use --precision fp16 or fp32"
             )

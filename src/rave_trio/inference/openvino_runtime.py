@@ -40,12 +40,12 @@ def native_precisions() -> tuple[str, ...]:
 
 
 def choose_precision(asked: str) -> str:
-    """The precision to run in.  ``auto`` is bf16 where it is native, else fp32.
+    """The precision to run in.  ``auto`` and ``fastest`` are bf16 where it is native, else fp32.
 
     Raises PrecisionUnsupported for one that the CPU would only emulate.
     """
     native = native_precisions()
-    if asked == "auto":
+    if asked in ("auto", "fastest"):
         return "bf16" if "bf16" in native else "fp32"
     if asked not in native:
         raise errors.PrecisionUnsupported(

@@ -12,6 +12,11 @@ Packed parameters, each piece at a multiple of 256 bytes, zero where padded; a t
 | trunk | [9 taps][features out][features in] | [features] each |
 | tail | [9 taps][outputs][features in] | bias [outputs]; no slope |
 
+In fp8 the trunk's layers hand on e4m3: the first one reads fp16, the last one writes it, all others neither.  Of the
+first :data:`REMAINING` channels what rounding took away lies behind them, the remainders, e4m3 too and in an order of
+the kernels' own: from :func:`remainders_at` on, :func:`remainder_bytes` in all.  A layer that reads and writes e4m3
+adds each remainder to the same channel's sum, as through the weight of the middle tap.
+
 After the bias comes ``x > 0 ? x : slope * x``, and then rounding.  The tail's output ``c * factor**2 + i * factor + j``
 of the pixel (y, x) is plane c's sample (y * factor + i, x * factor + j).
 """
@@ -39,6 +44,23 @@ HEAD_STEPS = 32
 
 ALIGNMENT = 256
 """Bytes; where each piece of parameters and each buffer begins."""
+
+
+REMAINING = 16
+"""Channels that have remainders, of which a network in fp8 has its most important ones."""
+
+REMAINDER_PIXELS = 128
+"""Remainders of a row take as much memory as if its pixels were a multiple of this."""
+
+
+def remainders_at(height: int, width: int, features: int) -> int:
+    """How many bytes behind where e4m3 activations begin their remainders do; ``height`` rows are held."""
+    return -(-height * width * features // ALIGNMENT) * ALIGNMENT
+
+
+def remainder_bytes(height: int, width: int) -> int:
+    """All of them together."""
+    return height * -(-width // REMAINDER_PIXELS) * REMAINDER_PIXELS * REMAINING
 
 
 @attrs.frozen
@@ -93,7 +115,7 @@ class Parameters:
     """0 in the tail, which has none."""
     scale: int = 0
     """Of a trunk layer that reads e4m3, whose weights are e4m3 too: fp32 [features], by which sums are multiplied
-    before the bias; else 0."""
+    before the bias, and behind them [:data:`REMAINING`], by which remainders are; else 0."""
     narrow: bool = False
     """Whether a trunk layer writes e4m3, limited to what that holds; what it writes is divided beforehand, by way of
     scale and bias (or weights and bias), since its activation function is positively homogeneous."""
@@ -157,8 +179,8 @@ class KernelSet(Protocol):
     """
 
     @property
-    def itemsize(self) -> int:
-        """Bytes of one activation: 2 in fp16, 1 in fp8."""
+    def fp8(self) -> bool:
+        """Whether the trunk is to be computed in fp8; else layers neither read nor write e4m3."""
 
     @property
     def resizes_at_once(self) -> bool:

@@ -110,7 +110,7 @@ def resize_source(architecture: Architecture) -> KernelSource:
 class MmaKernels:
     """A :class:`~rave_trio.inference.compact.kernels_protocol.KernelSet`: see there for shapes, threads and streams."""
 
-    itemsize = 2
+    fp8 = False
     resizes_at_once = False
 
     def __init__(

@@ -95,9 +95,14 @@ def convolved(values: Floats, layer: Layer) -> Floats:
             seen = padded[:, y : y + height, x : x + width].reshape(inputs, -1)
             total += layer.weights[:, :, y, x].astype(values.dtype) @ seen
     total += layer.bias[:, np.newaxis]
-    if layer.slope is not None:
-        total = np.where(total > 0, total, layer.slope[:, np.newaxis] * total)
-    result: Floats = total.reshape(outputs, height, width)
+    return bent(total.reshape(outputs, height, width), layer.slope)
+
+
+def bent(sums: Floats, slope: Floats | None) -> Floats:
+    """An activation: outputs x H x W."""
+    if slope is None:
+        return sums
+    result: Floats = np.where(sums > 0, sums, slope[:, np.newaxis, np.newaxis] * sums)
     return result
 
 

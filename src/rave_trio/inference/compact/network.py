@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from rave_trio.devices.arrays import DeviceArray, DevicePicture
 from rave_trio.devices.interface import Player, Stream, use
+from rave_trio.inference.compact.calibration import calibrated
 from rave_trio.inference.compact.kernels_protocol import KernelSet, Planes, SurfaceTail
 from rave_trio.inference.compact.net import CompactNet
 from rave_trio.inference.compact.strips import HALF_BYTES, Strip, aligned, buffer_bytes, picture_bytes, strips
@@ -23,7 +24,7 @@ Upload = Callable[[Stream, npt.NDArray[Any], DeviceArray], None]
 
 
 class CompactNetwork:
-    """A :class:`rave_trio.inference.device_backend.Network` of our own kernels, in fp16.
+    """A :class:`rave_trio.inference.device_backend.Network` of our own kernels, in fp16 or with its trunk in fp8.
 
     Parameters, two buffers of activations, and the tensors between surfaces and layers are one lease from ``scratch``,
     since a second could wait for ever for the first.  It is the network's until it is closed; frames follow one another
@@ -49,16 +50,16 @@ class CompactNetwork:
     ) -> None:
         """For pictures of ``height`` x ``width``, computed in strips of at most ``strip`` rows on ``stream`` alone.
 
-        ``surfaces``, of that size, are for :meth:`launch_surfaces`.  Waits until the parameters are on the device.
-        Raises OutOfMemory.
+        Kernels in fp8 want a trunk of at least two layers.  ``surfaces``, of that size, are for
+        :meth:`launch_surfaces`.  Waits until the parameters are on the device.  Raises OutOfMemory.
         """
         self._architecture = architecture = net.architecture
         self._kernels = kernels
         self._player = player
         self._height, self._width = height, width
         self._strips = strips(architecture, len(net.layers), height, strip)
-        numbers = packed(net)
-        buffer = aligned(buffer_bytes(architecture, len(net.layers), height, width, strip, kernels.itemsize))
+        numbers = packed(net, calibrated(net) if kernels.fp8 else None)
+        buffer = aligned(buffer_bytes(architecture, len(net.layers), height, width, strip, fp8=kernels.fp8))
         self._surfaces = surfaces
         shapes = [] if surfaces is None else surfaces.shapes
         sizes = [aligned(picture_bytes(*shape)) for shape in shapes]

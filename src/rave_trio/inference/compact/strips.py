@@ -15,10 +15,13 @@ from rave_trio.inference.compact.kernels_protocol import (
     ALIGNMENT,
     HEAD_STEPS,
     PLANES,
+    REMAINING,
     TAPS,
     Architecture,
     Resampling,
     Rows,
+    remainder_bytes,
+    remainders_at,
 )
 
 HALF_BYTES = 2
@@ -72,14 +75,17 @@ def resampling_reach(how: Resampling, factor: int) -> int:
 
 
 def buffer_bytes(
-    architecture: Architecture, layers: int, height: int, width: int, rows: int, itemsize: int = HALF_BYTES
+    architecture: Architecture, layers: int, height: int, width: int, rows: int, *, fp8: bool = False
 ) -> int:
-    """What one of the two buffers between the layers takes: activations, or what the tail leaves to the resize."""
+    """What one of the two buffers between the layers takes: activations, which in fp8 are fp16 at either end of the
+    trunk, or what the tail leaves to the resize."""
     tallest = max(strip.height for strip in strips(architecture, layers, height, rows))
-    pixel = architecture.features * itemsize
+    features = architecture.features
+    pixel = features * HALF_BYTES
     if architecture.resampling is not None:
         pixel = max(pixel, PLANES * architecture.factor**2 * HALF_BYTES)
-    return tallest * width * pixel
+    narrow = remainders_at(tallest, width, features) + remainder_bytes(tallest, width) if fp8 else 0
+    return max(tallest * width * pixel, narrow)
 
 
 def picture_bytes(planes: int, height: int, width: int) -> int:
@@ -92,8 +98,14 @@ def aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-def parameter_bytes(architecture: Architecture, layers: int) -> int:
+def parameter_bytes(architecture: Architecture, layers: int, *, fp8: bool = False) -> int:
     """What a network's packed parameters take, or a little more."""
     features, outputs = architecture.features, architecture.outputs
     weights = HALF_BYTES * (TAPS * features * (features * (layers - 2) + outputs) + HEAD_STEPS * features)
-    return weights + 3 * layers * ALIGNMENT + 8 * layers * max(features, outputs)
+    rows = 2 * layers * max(features, outputs)
+    pieces = 3 * layers
+    if fp8:
+        weights -= TAPS * features**2 * (layers - 3)
+        rows += (layers - 3) * (features + REMAINING)
+        pieces += layers - 3
+    return weights + pieces * ALIGNMENT + 4 * rows

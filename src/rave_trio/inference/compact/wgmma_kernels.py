@@ -24,6 +24,7 @@ from rave_trio.inference.compact.kernels_protocol import (
     Planes,
     Rows,
     SurfaceTail,
+    remainders_at,
 )
 
 ARCH = "sm_90a"
@@ -239,8 +240,6 @@ FP8 = (HALF, Precision(2, 1), Precision(1, 1), Precision(1, 2))
 class WgmmaKernels:
     """See :class:`rave_trio.inference.compact.kernels_protocol.KernelSet`."""
 
-    itemsize = 2
-
     def __init__(
         self,
         architecture: Architecture,
@@ -259,6 +258,7 @@ class WgmmaKernels:
         """
         if architecture.features not in FEATURES:
             raise ValueError(f"there are no kernels for {architecture.features} features")
+        self.fp8 = fp8
         self._architecture = architecture
         self._launcher, self._stream = launcher, stream
         self._at_once = at_once
@@ -299,6 +299,9 @@ class WgmmaKernels:
             parameters.bias,
             parameters.slope,
             parameters.scale,
+            source + remainders_at(height, width, tiling.features) if parameters.scale else 0,
+            target + remainders_at(rows.end, width, tiling.features) if parameters.narrow else 0,
+            np.int32(rows.end),
         )
 
     def tail(

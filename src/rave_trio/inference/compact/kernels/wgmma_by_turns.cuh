@@ -1,10 +1,10 @@
 // Both warpgroups have all weights, and take every other unit of the block's.
 
 // `finish(sums, unit, stage)` does with the sums what is to be done with them; `stage` is shared memory of the warpgroup's
-// own, free when it is called.
+// own, free when it is called.  `finish.read_ahead(unit)` reads what it will need, before there are any sums.
 template <class Finish>
 __device__ inline void work_through(
-    const Work& work, const Ring& ring, int group, u32 stage, const Weights& weights, const Finish& finish) {
+    const Work& work, const Ring& ring, int group, u32 stage, const Weights& weights, Finish& finish) {
     static_assert(SLOTS >= 2 * (1 + MARGIN), "nobody waits for ever, with a strip's end between two units");
     const bool is_first_thread = threadIdx.x % WARPGROUP == 0;
     Unit unit(work);
@@ -13,6 +13,7 @@ __device__ inline void work_through(
     while (unit.number < work.last) {
         wait_for(ring, unit);
         if (unit.number > work.first) block_wait(TURN_OF_GROUP + group, MULTIPLYING);
+        finish.read_ahead(unit);
         float sums[SUMS];
         convolve(sums, weights, ring, unit, unit.number + 1 < work.last ? 1 - group : -1);
         if (is_first_thread) stores_read();

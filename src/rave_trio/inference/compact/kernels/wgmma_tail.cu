@@ -11,6 +11,8 @@ struct StorePicture {
     Stage through;
     int width;
 
+    __device__ void read_ahead(const Unit&) const {}
+
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
         const int pixel = threadIdx.x % WARPGROUP, x = unit.x() + pixel, y = unit.y(work);
         float skips[PLANES];

@@ -70,6 +70,8 @@ struct StoreResized {
     u32 handed;  // shared memory: HANDED_BYTES for each row under way
     bool is_whole = are_whole<SCALE>(target);
 
+    __device__ void read_ahead(const Unit&) const {}
+
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
         const int pixel = threadIdx.x % WARPGROUP, x = unit.x() + pixel, y = unit.y(work);
         const bool has_results = pixel >= HALO && pixel < WIDTH - HALO && x < width;

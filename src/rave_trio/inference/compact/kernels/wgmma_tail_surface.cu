@@ -30,6 +30,8 @@ struct StoreCodes {
     int top;  // of all rows of pixels in the surface
     bool is_aligned = codes::rows_aligned(surface);
 
+    __device__ void read_ahead(const Unit&) const {}
+
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
         const int pixel = threadIdx.x % WARPGROUP, x = unit.x() + pixel, y = unit.y(work);
         const bool is_own = pixel >= OVERLAP && x < width;
