@@ -147,3 +147,95 @@ async def test_finishing_twice_is_harmless(rig):
         channel.finish_sending()
         channel.finish_receiving()
     assert rig.alive == 0
+
+
+async def test_a_worker_takes_what_waits_and_lets_the_sender_go_on(rig):
+    channel = FrameChannel("decoded", 1)
+    soon = trio.lowlevel.current_trio_token().run_sync_soon
+
+    async with trio.open_nursery() as nursery:
+
+        async def sender():
+            for i in range(3):
+                await channel.send(rig.frame(i))
+
+        nursery.start_soon(sender)
+        for i in range(3):
+            await trio.testing.wait_all_tasks_blocked()
+            assert channel.depth == 1
+            frame = await trio.to_thread.run_sync(channel.take, soon)
+            assert frame.index == i
+            frame.close()
+
+    assert (channel.sent, channel.received, channel.depth, channel.peak) == (3, 3, 0, 1)
+    assert channel.take(soon) is None
+
+
+async def test_a_worker_gives_what_there_is_room_for_and_wakes_the_receiver(rig):
+    channel = FrameChannel("decoded", 1)
+    soon = trio.lowlevel.current_trio_token().run_sync_soon
+    received = []
+
+    async with trio.open_nursery() as nursery:
+
+        async def receiver():
+            frame = await channel.receive()
+            received.append(frame.index)
+            frame.close()
+
+        nursery.start_soon(receiver)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await trio.to_thread.run_sync(channel.offer, rig.frame(0), soon)
+        await trio.testing.wait_all_tasks_blocked()
+        assert received == [0]
+
+    assert channel.offer(rig.frame(1), soon)
+    assert not _offered(channel, rig.frame(2), soon)
+    channel.finish_receiving()
+    assert not _offered(channel, rig.frame(3), soon)
+    assert (channel.sent, channel.received, channel.peak) == (2, 1, 1)
+
+
+async def test_frames_keep_their_order_whether_tasks_or_workers_move_them(rig):
+    channel = FrameChannel("decoded", 2)
+    soon = trio.lowlevel.current_trio_token().run_sync_soon
+    total, received = 300, []
+
+    def offer_on(first):
+        """The first that there was no room for."""
+        return next((i for i in range(first, total) if not _offered(channel, rig.frame(i), soon)), total)
+
+    def take_on():
+        while (frame := channel.take(soon)) is not None:
+            received.append(frame.index)
+            frame.close()
+
+    async def sender():
+        at = 0
+        while at < total:
+            at = await trio.to_thread.run_sync(offer_on, at)
+            if at < total:
+                await channel.send(rig.frame(at))
+                at += 1
+        channel.finish_sending()
+
+    async def receiver():
+        while (frame := await channel.receive()) is not None:
+            received.append(frame.index)
+            frame.close()
+            await trio.to_thread.run_sync(take_on)
+
+    with trio.fail_after(rig.patience):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sender)
+            nursery.start_soon(receiver)
+
+    assert received == list(range(total))
+    assert (channel.sent, channel.received, channel.depth) == (total, total, 0)
+
+
+def _offered(channel, frame, soon):
+    offered = channel.offer(frame, soon)
+    if not offered:
+        frame.close()
+    return offered

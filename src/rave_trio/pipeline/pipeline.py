@@ -1,7 +1,8 @@
 """The upscaling pipeline: one nursery, four stage tasks, three bounded channels.
 
 Threads: every blocking call of a stage runs through ``trio.to_thread`` under a limiter of that stage's own, so an
-object is never used by two threads at once.  Everything else here belongs to the Trio thread.
+object is never used by two threads at once.  A call goes on with the next frame while one waits and there is room for
+this one; what it may do by itself is said to be done "in a call".  Everything else here belongs to the Trio thread.
 
 Note: Ctrl-C in a program that leaves SIGINT to Python
     KeyboardInterrupt may come between any two instructions of the Trio thread, when a stage may have a frame in its
