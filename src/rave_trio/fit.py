@@ -220,7 +220,7 @@ def _arrange(
     for step, made, taken in zip(work.steps, under_way, [*under_way[1:], 1], strict=True):
         tensors += (made + taken + 1) * costs.tensor(step.target)
     staging = sum(
-        each.staging(geometry, step.model.metadata.scale, streams, batch)
+        each.staging(step, geometry, streams, batch)
         for each, (step, geometry) in zip(work.networks, models, strict=True)
     )
     staging += sum(costs.resizing(step.source, step.target) for step in work.steps if isinstance(step, Resizing))
