@@ -6,18 +6,19 @@ The units of every block are run one after the other, and what a product would l
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from compact_reference import architecture, cubic, enlarged, resampled
-from host_kernels import COMPILER, FLAGS, WORDS
+from host_kernels import COMPILER, WORDS, HostCompiler
 
 from rave_trio.inference.compact.kernels_protocol import Architecture, Planes, Resampling, Rows
 from rave_trio.inference.compact.wgmma_kernels import resized_source, resized_tiling
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
+
+WGMMA_WORDS = WORDS.with_name("wgmma_words.hpp")
 
 REPLACED = ("float read_shared(", "void write_shared(", "float read_sample(", "u32 two_halves(")
 
@@ -54,23 +55,17 @@ extern "C" void run(const float* samples, u16* picture, u16* target, long long t
 
 
 class Compiled:
-    """Kernels as functions of the host, each compiled once."""
+    """Kernels as functions of the host."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._made = folder, {}
+        self._compiled = HostCompiler(folder)
 
     def __call__(self, arch: Architecture):
-        if arch not in self._made:
-            code = resized_source(arch).code.replace("asm volatile(", "ASM(").replace("asm(", "ASM(")
-            for name in REPLACED:
-                assert code.count(name) == 1
-                code = code.replace(name, name.replace(" ", " device_"))
-            words = "".join(f'#include "{path}"\n' for path in (WORDS, WORDS.with_name("wgmma_words.hpp")))
-            path = self._folder / f"tail{len(self._made)}.so"
-            command = [COMPILER, *FLAGS, "-x", "c++", "-", "-o", str(path)]
-            subprocess.run(command, input=f"{words}{code}\n{RUN}", text=True, check=True)
-            self._made[arch] = ctypes.CDLL(str(path)).run
-        return self._made[arch]
+        code = resized_source(arch).code.replace("asm volatile(", "ASM(").replace("asm(", "ASM(")
+        for name in REPLACED:
+            assert code.count(name) == 1
+            code = code.replace(name, name.replace(" ", " device_"))
+        return self._compiled(f'#include "{WGMMA_WORDS}"\n{code}\n{RUN}').run
 
 
 @pytest.fixture(scope="module")
