@@ -1,4 +1,4 @@
-"""The JSON Schemas of what each command prints with ``--json``.
+"""The JSON Schemas of what each command prints with ``--json``, and of ``--progress jsonl``.
 
 A new command gets an entry in ``_success``; ``make schemas`` writes its file, and ``tests/cli/test_json.py`` wants one.
 """
@@ -32,6 +32,7 @@ from rave_trio.media.compare import Comparison
 from rave_trio.media.hdr import HdrMetadata
 from rave_trio.media.probe import StreamInfo
 from rave_trio.memory import LedgerStats
+from rave_trio.observe.watch import CHANNELS
 from rave_trio.pipeline import PipelineConfig
 from rave_trio.pipeline.metrics import ChannelMetrics
 from rave_trio.report import SCHEMA as REPORT
@@ -103,6 +104,10 @@ def _success() -> dict[str, dict[str, Schema]]:
         "written": {**FLAG, "description": "Whether the file was given this machine's hashes."},
         "passed": FLAG,
     }
+    compact = {
+        **nullable(FLAG),
+        "description": "Whether our own kernels can compute it on a GPU; null where the package onnx is not installed.",
+    }
     profile = closed({"name": TEXT, "says": TEXT, "options": OBJECT, "clauses": OBJECT})
     return {
         "upscale": {"report": {"$ref": "report.json"}},
@@ -112,7 +117,7 @@ def _success() -> dict[str, dict[str, Schema]]:
         "image": {"image": closed(image)},
         "probe": {"media": {"$ref": "report.json#/$defs/media"}},
         "compare": {"same": FLAG, **comparison},
-        "models": {"models": listed(shape_of(CatalogueModel))},
+        "models": {"models": listed(closed({**fields_of(CatalogueModel), "compact": compact}))},
         "devices": {"devices": closed(devices)},
         "fingerprint": {"fingerprint": {"$ref": "report.json#/$defs/fingerprint"}},
         "selftest": {"selftest": closed({"passed": FLAG, "results": listed(shape_of(CheckResult))})},
@@ -183,11 +188,37 @@ def failure_schema() -> Schema:
     }
     document = {
         "schema_version": {"const": SCHEMA_VERSION},
-        "command": {**nullable(TEXT), "description": "The first word of the command line, if there is one."},
+        "command": {**nullable(TEXT), "description": "Its first word, where the command line names one."},
         "ok": {"const": False},
         "error": closed(error, optional=("stage", "frame", "notes", "report")),
     }
     return {"$schema": DIALECT, "title": "A command that failed, with --json", **closed(document)}
+
+
+def progress_schema() -> Schema:
+    """Of each line that ``upscale --progress jsonl`` writes to stderr."""
+    moment = {
+        "phase": {"enum": ["upscale", "publish"]},
+        "done": {**COUNT, "description": "Frames that are encoded."},
+        "total": {**nullable(COUNT), "description": "An estimate unless the container counts its frames."},
+        "fps": {**AMOUNT, "description": "Frames per second since the run began."},
+        "eta": {**nullable(AMOUNT), "description": "Seconds to go, where that can be told."},
+        "queues": closed(dict.fromkeys(CHANNELS, COUNT), says="Frames that wait in each channel."),
+    }
+    at_once = {**FLAG, "description": "Whether it is the second request, which does not wait for what is in flight."}
+    events: dict[str, dict[str, Schema]] = {
+        "plan": {"plan": {"$ref": "report.json#/$defs/plan"}},
+        "progress": moment,
+        "stopping": {"at_once": at_once},
+    }
+    return {
+        "$schema": DIALECT,
+        "title": "A line of rave-trio upscale --progress jsonl",
+        "description": "First the plan, then progress several times a second. Other lines on stderr are notes and the "
+        "log; events begin with a brace.",
+        "oneOf": [{"$ref": f"#/$defs/{event}"} for event in events],
+        "$defs": {event: closed({"event": {"const": event}, **fields}) for event, fields in events.items()},
+    }
 
 
 def report_schema() -> Schema:

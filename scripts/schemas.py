@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from command_schemas import SUCCESS, command_schema, failure_schema, file_of, report_schema
+from command_schemas import SUCCESS, command_schema, failure_schema, file_of, progress_schema, report_schema
 
 from rave_trio.bench.schema import benchmark_schema
 from rave_trio.graph.schema import contract_schema, graph_schema
@@ -21,6 +21,7 @@ MADE = {
     "fixture": fixture_schema,
     "report": report_schema,
     "failure": failure_schema,
+    "progress": progress_schema,
     "benchmark": benchmark_schema,
     **{file_of(command): partial(command_schema, command) for command in SUCCESS},
 }
@@ -33,12 +34,15 @@ def text(name: str) -> str:
 
 def main() -> int:
     stale = [name for name in MADE if not (FOLDER / f"{name}.json").exists() or published(name) != text(name)]
-    for name in stale:
-        if "--write" in sys.argv:
-            (FOLDER / f"{name}.json").write_text(text(name), encoding="utf-8")
-        else:
+    stray = sorted(path.stem for path in FOLDER.glob("*.json") if path.stem not in MADE)
+    for name in stray + stale:
+        if "--write" not in sys.argv:
             print(f"{name}.json is out of date: run scripts/schemas.py --write")
-    return 1 if stale and "--write" not in sys.argv else 0
+        elif name in stray:
+            (FOLDER / f"{name}.json").unlink()
+        else:
+            (FOLDER / f"{name}.json").write_text(text(name), encoding="utf-8")
+    return 1 if stale + stray and "--write" not in sys.argv else 0
 
 
 def published(name: str) -> str:

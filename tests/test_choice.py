@@ -5,12 +5,15 @@ NVML's answers are made up: there is no GPU where these tests run.
 
 from __future__ import annotations
 
+import types
+
 import attrs
 import pytest
 from made_up_gpus import ALL, BOTH, DECODES, gpu, machine
 
 import rave_trio
 from rave_trio import choice, errors
+from rave_trio.costs import GpuCosts
 from rave_trio.devices.nvidia import VideoEngines
 from rave_trio.fit import retreats
 
@@ -138,6 +141,19 @@ def test_a_plan_for_a_gpu_has_pictures_and_tensors_there(machine, plan):
     assert (made.device.name, made.backend, made.precision) == ("GPU number 0", "compact", "fp16")
     assert (made.decoder, made.surface.pixel_format.name) == ("nvdec", "nv12")
     assert made.fit.memory < 15 << 30
+
+
+def test_room_to_copy_frames_into_is_planned_only_for_tiles_batches_and_planes(clip, tmp_path):
+    _, (step,) = rave_trio.make_plan(rave_trio.UpscaleOptions(clip(), tmp_path / "out.mkv", device="cpu"))
+    costs, whole, tiles = GpuCosts(0, 2), step.geometry(None), step.geometry(40)
+    assert costs.staging(step, whole, 2, 1) == 0
+    pixels = 3 * tiles.tile_height * tiles.tile_width
+    assert costs.staging(step, tiles, 1, 1) >= 2 * (pixels + 4 * pixels)
+    assert costs.staging(step, whole, 1, 2) >= 2 * costs.tensor(step.source)
+    model = step.model
+    one_by_one = attrs.evolve(model.metadata, input_channels=1, output_channels=1)
+    planes = attrs.evolve(step, model=types.SimpleNamespace(metadata=one_by_one))
+    assert costs.staging(planes, whole, 1, 1) > 0
 
 
 def test_a_chip_without_an_encoder_leaves_encoding_to_the_cpu_and_says_so(machine, plan):

@@ -137,7 +137,9 @@ def test_a_stall_timeout_is_a_positive_number(seconds):
 
 @pytest.mark.parametrize("times", [1, 2], ids=["one stream", "smaller tiles"])
 @pytest.mark.parametrize("call", ["submit", "collect"])
-def test_a_run_that_finds_too_little_memory_goes_on_with_less(clip, tmp_path, reading, monkeypatch, call, times):
+def test_a_run_that_finds_too_little_memory_goes_on_with_less(
+    clip, upscaler, tmp_path, reading, monkeypatch, call, times
+):
     from rave_trio.inference.openvino_backend import OpenVinoBackend
 
     genuine, failed = getattr(OpenVinoBackend, call), []
@@ -148,10 +150,13 @@ def test_a_run_that_finds_too_little_memory_goes_on_with_less(clip, tmp_path, re
             raise MemoryError("no memory in this test")
         return genuine(backend, *frame)
 
-    source = clip(frames=5, width=256, height=200)
-    free = rave_trio.upscale_sync(source, tmp_path / "free.mkv", codec="ffv1", precision="fp32")
+    def upscaled(name):
+        return rave_trio.upscale_sync(source, tmp_path / name, model=str(model), codec="ffv1", precision="fp32")
+
+    source, model = clip(frames=5, width=256, height=200), upscaler(layers=5)
+    free = upscaled("free.mkv")
     monkeypatch.setattr(OpenVinoBackend, call, scarce)
-    report = rave_trio.upscale_sync(source, tmp_path / "out.mkv", codec="ffv1", precision="fp32")
+    report = upscaled("out.mkv")
     assert len(failed) == times
     assert f"memory ran out {times} times: fewer at once or smaller tiles did with less" in report.notes
     assert (report.frames, report.pool.leased, report.ledger.current) == (5, 0, 0)

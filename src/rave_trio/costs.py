@@ -16,6 +16,7 @@ from rave_trio.inference.device_backend import DTYPES
 from rave_trio.inference.model import Geometry, ModelLoad, arena_bytes
 from rave_trio.memory.pool import bucket_size
 from rave_trio.resizing.lanczos import taps_of
+from rave_trio.steps import Enhancing
 
 HOST_SHARE = 0.5
 """Share of the host's memory that a plan may count on."""
@@ -76,7 +77,7 @@ class Costs(Protocol):
     def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
         """The model ready to run, ``batch`` pictures at a time on each stream."""
 
-    def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
+    def staging(self, step: Enhancing, geometry: Geometry, streams: int, batch: int) -> int:
         """What batches and tiles are copied into and out of, where that is not in ``network``."""
 
     def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
@@ -132,7 +133,7 @@ class HostCosts:
     def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
         return load.weight_bytes + (streams + 1) * load.activation_bytes
 
-    def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
+    def staging(self, step: Enhancing, geometry: Geometry, streams: int, batch: int) -> int:
         return 0
 
     def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
@@ -192,9 +193,12 @@ class GpuCosts:
     def network(self, geometry: Geometry, load: ModelLoad, streams: int, batch: int) -> int:
         return streams * arena_bytes(load, batch)
 
-    def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
+    def staging(self, step: Enhancing, geometry: Geometry, streams: int, batch: int) -> int:
+        size, model = (geometry.tile_height, geometry.tile_width), step.model.metadata
+        if batch == 1 and size == (step.source.height, step.source.width) and model.input_channels == 3:
+            return 0  # frames are read and written where they lie
         tiles = batch * self.itemsize * 3 * geometry.tile_height * geometry.tile_width
-        return streams * (bucket_size(tiles) + bucket_size(tiles * scale**2))
+        return streams * (bucket_size(tiles) + bucket_size(tiles * model.scale**2))
 
     def resizing(self, source: SurfaceDescriptor, target: SurfaceDescriptor) -> int:
         sides = (source.height, target.height), (source.width, target.width)
@@ -230,9 +234,6 @@ class CompactCosts(GpuCosts):
             pictures = aligned(picture_bytes(PLANES, *size)) + aligned(picture_bytes(PLANES, *enlarged))
         parameters = parameter_bytes(self.architecture, self.layers, fp8=self.fp8)
         return bucket_size(parameters + 2 * aligned(buffer) + pictures)
-
-    def staging(self, geometry: Geometry, scale: int, streams: int, batch: int) -> int:
-        return 0 if self.on_surfaces else super().staging(geometry, scale, streams, batch)
 
 
 def costs_of(

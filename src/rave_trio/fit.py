@@ -226,7 +226,7 @@ def _arrange(
             tensors += (made + taken + 1) * costs.tensor(step.target)
         entering = leaving = 0
     staging = sum(
-        each.staging(geometry, step.model.metadata.scale, streams, batch)
+        each.staging(step, geometry, streams, batch)
         for each, (step, geometry) in zip(work.networks, models, strict=True)
     )
     staging += sum(costs.resizing(step.source, step.target) for step in work.steps if isinstance(step, Resizing))

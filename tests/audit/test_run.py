@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import attrs
 import pytest
@@ -79,6 +80,17 @@ def test_a_run_on_the_cpu_is_watched_as_far_as_it_goes(run):
     assert finding(report.audit, "pool").figures["hits"] > 0
     assert finding(report.audit, "copies").message.startswith("no device copies")
     assert report.as_dict()["audit"]["level"] == "pass"
+
+
+def test_a_hit_rate_that_cannot_be_told_says_why(run, monkeypatch):
+    monkeypatch.setattr(watching, "ENOUGH_REQUESTS", 10**6)
+    few = finding(run(audit=True).audit, "pool")
+    assert few.level is Level.PASS
+    assert re.search(r"takes 1000000 requests .* there were [1-9]", few.message)
+    monkeypatch.setattr(watching, "WARM_UP", FRAMES)
+    assert (
+        "the run ended with the frames that warm up" in finding(run(audit=True, overwrite=True).audit, "pool").message
+    )
 
 
 def test_without_being_asked_nothing_is_watched(run):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
+import av
 import jsonschema
 import pytest
 
 import rave_trio
+from rave_trio import files
 from rave_trio.bench.schema import benchmark_schema
 
 VALIDATOR = jsonschema.Draft202012Validator(benchmark_schema())
@@ -134,6 +137,24 @@ def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(bench, clip, tmp
 def test_a_place_where_no_file_can_be_is_refused_before_anything_is_measured(bench, clip, tmp_path):
     assert bench(clip(), "--json-out", tmp_path / "none" / "out.json").status == 21
     assert bench(tmp_path / "in.mkv", "--json-out", tmp_path / "in.mkv", "-y").status == 29
+
+
+def full(*_arguments, **_options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_figures_that_cannot_be_written_in_the_end_are_told(bench, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "write_whole", full)
+    found = bench(clip(), "--frames", 2, "--repeat", 1, "--warm-up", 0, "--json-out", tmp_path / "out.json")
+    assert found.status == 23
+    assert "bottleneck" in found.stderr
+    assert "no space left while writing" in found.stderr.splitlines()[-1]
+
+
+def test_a_disk_without_room_for_the_clip_has_its_own_status(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(av, "open", full)
+    found = bench("--input-size", "64x48", "--frames", 2)
+    assert (found.status, found.stderr.count("\n")) == (23, 1)
 
 
 def test_an_input_that_is_not_there_has_its_own_status(bench):

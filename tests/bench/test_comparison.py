@@ -58,9 +58,17 @@ def test_they_differ_where_every_run_of_one_was_faster(first, second, differs):
 
 
 def test_what_a_figure_says():
-    assert "more" in Figure("speed", Spread((10.0,)), Spread((20.0,))).text()
-    assert "less" in Figure("speed", Spread((20.0,)), Spread((10.0,))).text()
-    assert "no difference" in Figure("speed", Spread((20.0,)), Spread((20.0,))).text()
+    slow, fast = Spread((10.0, 11.0)), Spread((20.0, 21.0))
+    assert "more" in Figure("speed", slow, fast).text()
+    assert "less" in Figure("speed", fast, slow).text()
+    assert "no difference" in Figure("speed", fast, fast).text()
+
+
+def test_one_run_is_no_ground_for_a_verdict():
+    for first, second in (((10.0,), (20.0, 21.0)), ((10.0, 11.0), (20.0,))):
+        figure = Figure("speed", Spread(first), Spread(second))
+        assert not figure.differs
+        assert "not judged" in figure.text()
 
 
 def test_the_same_differs_in_nothing(compared):
@@ -92,6 +100,7 @@ def test_differences_of_settings_and_fingerprints_are_named(compared):
     "wrong",
     [
         "",
+        "[" * 100_000,
         "[]",
         "{}",
         '"benchmark"',
@@ -100,13 +109,14 @@ def test_differences_of_settings_and_fingerprints_are_named(compared):
         document(values=()),
         document(values=(0.0,)),
         document(values=("fast",)),
+        document(ratio={"values": "123"}),
         document(ratio=None),
         document(memory={}),
         document(memory=None),
         document(fingerprint=None),
         {"command": "benchmark", "ok": False, "error": {}},
     ],
-    ids=str,
+    ids=lambda wrong: str(wrong)[:40],
 )
 def test_what_is_no_benchmark_is_a_usage_error_that_names_the_file(compared, wrong):
     with pytest.raises(errors.UsageError, match=r"b\.json cannot be compared"):

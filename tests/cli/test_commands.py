@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import attrs
 import pytest
+
+from rave_trio.inference import catalogue as catalogues
+from rave_trio.inference.catalogue import catalogue
 
 
 def test_upscale_prints_one_summary_line(rave, clip, tmp_path, nearest_x2):
@@ -87,6 +92,18 @@ def test_models_lists_what_is_shipped_with_its_licence(rave):
     models = rave("models", "--json").json["models"]
     assert {model["licence"] for model in models} == {"BSD-3-Clause"}
     assert all(Path(model["path"]).exists() for model in models)
+
+
+def test_models_says_which_our_own_kernels_compute_where_that_can_be_known(rave, monkeypatch, nearest_x2):
+    shipped = catalogue()
+    other = attrs.evolve(shipped["animevideo-x2"], name="nearest", path=nearest_x2)
+    monkeypatch.setattr(catalogues, "catalogue", lambda: {**shipped, "nearest": other})
+    found = {model["name"]: model["compact"] for model in rave("models", "--json").json["models"]}
+    assert found == {**dict.fromkeys(shipped, True), "nearest": False}
+    assert rave("models").stdout.count("own kernels") == len(shipped)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find_spec(name))
+    assert {model["compact"] for model in rave("models", "--json").json["models"]} == {None}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from rave_trio import UpscaleOptions, job, make_plan
 from rave_trio.audit import selftest, stress, suite
 from rave_trio.audit.selftest import Check
 from rave_trio.cli.app import build_app
+from rave_trio.cli.progress import open_progress
 from rave_trio.devices import nvidia
 from rave_trio.devices.nvidia import DecoderFormat, EncoderFormat, Gpu, Nvidia, VideoEngines
 from rave_trio.memory import Ledger
@@ -237,6 +238,18 @@ def test_an_unknown_flag_is_told_as_the_schema_says(rave, command):
     result = rave(*command.split(), "--no-such-flag", "--json")
     assert (result.status, result.json["error"]["kind"]) == (2, "usage")
     check(command, result.json)
+
+
+def test_progress_is_lines_as_the_schema_says(rave, fill, capfd):
+    result = rave("upscale", *fill(["{clip}", "{out}.mkv", "-m", "{model}"]), "--progress", "jsonl")
+    with open_progress("jsonl") as shown:
+        shown.stopping(again=False)
+    lines = [json.loads(line) for line in (result.stderr + capfd.readouterr().err).splitlines()]
+    assert {line["event"] for line in lines} == {"plan", "progress", "stopping"}
+    published = jsonschema.Draft202012Validator(FILES["progress"], registry=REGISTRY)
+    for line in lines:
+        published.validate(line)
+        assert not published.is_valid({**line, "more": 1})
 
 
 def test_an_audit_that_fails_brings_its_report_along_as_the_schema_says(rave, fill, monkeypatch):

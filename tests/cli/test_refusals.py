@@ -271,6 +271,24 @@ def test_a_request_that_cannot_be_is_refused_in_one_line(rave, clip, tmp_path, c
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "command", "said"),
+    [
+        (["--config", "{file}", "upscale"], "upscale", "--config stands before the command"),
+        (["--config", "none.toml", "plan"], "plan", "no configuration file"),
+        (["-v", "graph", "show"], "graph", "-v stands before the command"),
+        (["--crf", "3"], None, 'Unknown command "--crf"'),
+        (["frobnicate"], "frobnicate", 'Unknown command "frobnicate"'),
+    ],
+)
+def test_the_command_is_named_wherever_it_stands(rave, tmp_path, words, command, said):
+    file = tmp_path / "some.toml"
+    file.write_text("[upscale]\n")
+    result = rave(*(word.format(file=file) for word in words), "--json")
+    assert (result.status, result.json["command"]) == (2, command)
+    assert said in result.json["error"]["message"]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 

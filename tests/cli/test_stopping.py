@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
+import subprocess
+import sys
 
 import av
 import pytest
@@ -43,6 +46,25 @@ def test_a_run_under_nohup_outlives_its_terminal(bunny, tmp_path, nearest_x2, st
     stdout, _ = running.communicate(timeout=60)
     assert running.returncode == 0
     assert json.loads(stdout)["report"]["frames"] == 96
+
+
+@pytest.mark.parametrize("interruptible", [True, False])
+def test_a_command_that_is_told_to_end_takes_its_own_folder_away(tmp_path, nearest_x2, interruptible):
+    """Also where it was started in the background of a script, which has Ctrl+C ignored."""
+    rounds = ["--frames", "2", "--input-size", "32x32", "--repeat", "1000000"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "rave_trio", "benchmark", *rounds, "-m", nearest_x2, "-v", "--skip-encode"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        preexec_fn=None if interruptible else functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN),
+    )
+    assert any("round 1:" in line for line in running.stderr)
+    assert [p.name.startswith("rave-trio-") for p in tmp_path.iterdir()] == [True]
+    running.send_signal(signal.SIGTERM)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said.splitlines()[-1].partition(" (")[0]) == (130, "rave-trio: stopped")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_signal_ends_at_once_and_leaves_nothing(bunny, tmp_path, start, wait_for_frames):

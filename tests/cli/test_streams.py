@@ -39,6 +39,13 @@ def test_a_full_disk_behind_stdout_is_said_in_one_line(bunny, flags):
     assert "Traceback" not in done.stderr
 
 
+def test_a_name_that_stdout_cannot_write_is_shown_with_backslashes(clip, tmp_path):
+    source = clip(os.fsdecode(b"\xff.mkv"), frames=1)
+    done = shell('$RAVE probe "$FOLDER"/*.mkv', FOLDER=source.parent, PYTHONIOENCODING="utf-8:strict")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\udcff.mkv" in done.stdout
+
+
 def test_a_closed_stderr_leaves_stdout_alone(clip, tmp_path, nearest_x2):
     done = shell(
         '$RAVE upscale "$IN" "$OUT" -m "$MODEL" --json --progress jsonl 2>&-',

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-
+import attrs
 import numpy as np
 import pytest
 from device_colours import Converting, DeviceColours, noise
@@ -53,14 +52,14 @@ def test_memory_is_lent_again_while_its_work_is_under_way_and_every_frame_is_its
 
 
 def test_a_launch_that_raises_leaves_no_lease_behind_and_the_frame_the_callers(machine, reference):
-    class Refusing(HostLauncher):
+    class Refusing:
+        load = machine.launcher.load
+
         def launch(self, *args):
             raise RuntimeError("planted")
 
     surface = reference.descriptor("nv12", 64, 32, 1, False)
-    refusing = copy.copy(machine)
-    refusing.launcher = Refusing(machine.launcher._folder)
-    converting = Converting(refusing)
+    converting = Converting(attrs.evolve(machine, launcher=Refusing()))
     frame = converting.frame(noise(reference, surface), surface)
     with pytest.raises(RuntimeError, match="planted"):
         converting.reader(surface, np.float32).convert(frame)

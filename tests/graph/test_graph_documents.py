@@ -168,6 +168,11 @@ def test_the_published_schema_is_what_the_classes_say(name):
     jsonschema.Draft202012Validator.check_schema(module.MADE[name]())
 
 
+def test_no_schema_of_something_that_is_gone_is_published():
+    module = schemas()
+    assert {path.stem for path in module.FOLDER.glob("*.json")} == set(module.MADE)
+
+
 def valid(found: dict) -> bool:
     return jsonschema.Draft202012Validator(schemas().MADE["graph"]()).is_valid(found)
 

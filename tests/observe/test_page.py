@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -143,6 +144,15 @@ def test_names_and_notes_are_text_on_the_page(clip, tmp_path, nearest_x2):
     assert "&lt;b&gt;&amp;.mkv to &lt;i&gt;.mkv" in text
     assert "<b>" not in text
     Page(text)
+
+
+def test_a_name_that_is_no_text_keeps_no_page_from_being_made(clip, tmp_path, nearest_x2):
+    page = tmp_path / "report.html"
+    report = rave_trio.upscale_sync(
+        clip(os.fsdecode(b"\xff.mkv"), frames=1), tmp_path / "out.mkv", model=str(nearest_x2), report=page
+    )
+    assert report.notes == ()
+    assert r"\udcff.mkv to out.mkv" in page.read_text()
 
 
 def test_a_report_that_cannot_be_written_is_a_note_and_the_result_stands(clip, tmp_path, nearest_x2):

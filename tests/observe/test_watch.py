@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-import types
 
 import attrs
 import pytest
+from nvml_standin import GIB, UUIDS, Board, FakeNvml
 
 import rave_trio
 from rave_trio.devices.nvidia import Gpu
@@ -17,54 +17,10 @@ from rave_trio.observe.watch import Watch
 from rave_trio.options import UpscaleOptions
 from rave_trio.pipeline import UpscalePipeline
 
-UUID = "GPU-00000000-1111-2222-3333-444444444444"
-
-
-class FakeNvml(types.ModuleType):
-    """The functions of pynvml that reading one GPU takes."""
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self) -> None:
-        super().__init__("pynvml")
-        self.open = 0
-        self.used = 5 << 30
-        self.busy = 97
-
-    def nvmlInit(self):  # noqa: N802
-        self.open += 1
-
-    def nvmlShutdown(self):  # noqa: N802
-        self.open -= 1
-
-    def nvmlSystemGetDriverVersion(self):  # noqa: N802
-        return "580.82.07"
-
-    def nvmlSystemGetCudaDriverVersion(self):  # noqa: N802
-        return 13000
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802
-        if uuid != UUID:
-            raise self.NVMLError
-        return uuid
-
-    def nvmlDeviceGetMemoryInfo(self, handle):  # noqa: N802
-        return types.SimpleNamespace(total=80 << 30, free=(80 << 30) - self.used, used=self.used)
-
-    def nvmlDeviceGetUtilizationRates(self, handle):  # noqa: N802
-        return types.SimpleNamespace(gpu=self.busy, memory=1)
-
-    def nvmlDeviceGetDecoderUtilization(self, handle):  # noqa: N802
-        return [12, 166667]
-
-    def nvmlDeviceGetEncoderUtilization(self, handle):  # noqa: N802
-        raise self.NVMLError
-
 
 @pytest.fixture
 def nvml(monkeypatch):
-    module = FakeNvml()
+    module = FakeNvml(Board(memory=(80 * GIB, 75 * GIB), load=(97, 12, None)))
     monkeypatch.setitem(sys.modules, "pynvml", module)
     yield module
     assert module.open == 0
@@ -78,22 +34,22 @@ def watching(bunny, tmp_path, uuid: str, **options) -> Watch:
 
 
 async def test_the_gpu_is_in_health_series_and_trace(bunny, tmp_path, nvml):
-    watch = watching(bunny, tmp_path, UUID, trace=tmp_path / "t.json")
+    watch = watching(bunny, tmp_path, UUIDS[0], trace=tmp_path / "t.json")
     watch.sample()
-    nvml.used, nvml.busy = 7 << 30, 50
+    nvml.boards[0].memory, nvml.boards[0].load = (80 * GIB, 73 * GIB), (50, 12, None)
     watch.read()
     watch.sample()
     health = watch.health()
     watch.close()
     watch.close()
     assert (health.gpu.memory_used, health.gpu.busy, health.gpu.decoder, health.gpu.encoder) == (
-        7 << 30,
+        7 * GIB,
         0.5,
         0.12,
         None,
     )
     series = watch.series()
-    assert series["gpu_memory"] == [5 << 30, 7 << 30]
+    assert series["gpu_memory"] == [5 * GIB, 7 * GIB]
     assert series["gpu_busy"] == [0.97, 0.5]
     assert "gpu_encoder" not in series
     assert '"name":"GPU busy"' in (tmp_path / "t.json").read_text()
@@ -112,7 +68,7 @@ async def test_a_port_in_use_lets_go_of_the_gpu_and_makes_no_trace(bunny, tmp_pa
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(rave_trio.RaveError, match="in use"):
-            watching(bunny, tmp_path, UUID, metrics_port=taken.getsockname()[1], trace=tmp_path / "t.json")
+            watching(bunny, tmp_path, UUIDS[0], metrics_port=taken.getsockname()[1], trace=tmp_path / "t.json")
     assert nvml.open == 0
     assert not list(tmp_path.iterdir())
 

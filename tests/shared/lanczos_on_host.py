@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from host_kernels import COMPILER, FLAGS, WORDS
+from host_kernels import HostCompiler
 
 from rave_trio.resizing.device import LanczosKernel
 
@@ -20,20 +19,13 @@ extern "C" void run(const int* grid, const int* block, unsigned long long* p, in
 
 
 class HostLanczos:
-    """Compiles each specialisation once.  Its streams are a simulated device's."""
+    """Its streams are a simulated device's."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._loaded: dict[str, Any] = {}
+        self._compiled = HostCompiler(folder)
 
     def load(self, stream: Any, kernel: LanczosKernel) -> Any:
-        if kernel.body not in self._loaded:
-            path = self._folder / f"lanczos{len(self._loaded)}.so"
-            source = f'#include "{WORDS}"\n{kernel.body}\n{RUN}'
-            command = [COMPILER, *FLAGS, "-x", "c++", "-", "-o", str(path)]
-            subprocess.run(command, input=source, text=True, check=True)
-            self._loaded[kernel.body] = ctypes.CDLL(str(path)).run
-        return self._loaded[kernel.body]
+        return self._compiled(f"{kernel.body}\n{RUN}").run
 
     def launch(self, stream: Any, kernel: Any, grid: tuple[int, int], block: tuple[int, int], *args: Any) -> None:
         *words, size, width, height = args

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.from_thread
 import trio.to_thread
+from faults_told import INTERRUPTS, RAISED, WRONG_SIZE
 
 from rave_trio import errors
 from rave_trio.pipeline import alongside
@@ -18,20 +19,6 @@ FIRST, MIDDLE, LAST = 0, 3, 7
 FRAMES = 8
 STAGES = ("decode", "preprocess", "inference", "encode")
 ALL = list(every_fault((FIRST, MIDDLE, LAST), STAGES))
-
-RAISED = {
-    "out_of_memory": errors.OutOfMemory,
-    "encoder_refusal": errors.EncodeError,
-    "disk_full": errors.DiskFull,
-}
-INTERRUPTS = {"keyboard_interrupt": KeyboardInterrupt, "system_exit": SystemExit}
-WRONG_SIZE = {
-    ("decode", "read"): ("preprocess", errors.DecodeError),
-    ("preprocess", "convert"): ("inference", errors.StageCrashed),
-    ("inference", "collect"): ("inference", errors.StageCrashed),
-    ("inference", "convert"): ("encode", errors.EncodeError),
-}
-"""Who notices a picture of a wrong size that the call has handed out."""
 
 
 def of(*kinds: str) -> list[Fault]:

@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.from_thread
 import trio.testing
+from faults_told import INTERRUPTS, RAISED, WRONG_SIZE
 
 import rave_trio
 from rave_trio import assembly, delivery, errors, job, running
@@ -25,27 +26,16 @@ ALL = [
     *(Fault("inference", frame, "exception", "collect") for frame in (FIRST, LAST)),
 ]
 
-RAISED = {
-    "out_of_memory": errors.OutOfMemory,
-    "encoder_refusal": errors.EncodeError,
-    "disk_full": errors.DiskFull,
-}
-INTERRUPTS = {"keyboard_interrupt": KeyboardInterrupt, "system_exit": SystemExit}
-
-WRONG_SIZE = {
-    ("decode", "read"): ("preprocess", errors.DecodeError),
-    ("preprocess", "convert"): ("inference", errors.StageCrashed),
-    ("inference", "collect"): ("inference", errors.StageCrashed),
-}
-"""Who notices a picture of a wrong size that the call has handed out.  The encoder looks at the picture itself."""
-
-
 RECOVERED = [f for f in ALL if (f.stage, f.kind) == ("inference", "out_of_memory") and f.call in ("submit", "collect")]
 """What is made up for by doing the same with less memory."""
 
 
 def of(*kinds):
     return [fault for fault in ALL if fault.kind in kinds and fault.stage != "publish" and fault not in RECOVERED]
+
+
+SEEN_BY_THE_NEXT = [fault for fault in of("corrupt_size") if (fault.stage, fault.call) != ("inference", "convert")]
+"""The encoder looks at the picture itself, whatever size it is said to have."""
 
 
 def publishing(*kinds):
@@ -179,7 +169,7 @@ async def test_an_interrupt_is_passed_on_unchanged(product, fault):
     assert product.files == []
 
 
-@pytest.mark.parametrize("fault", [f for f in of("corrupt_size") if (f.stage, f.call) in WRONG_SIZE], ids=str)
+@pytest.mark.parametrize("fault", SEEN_BY_THE_NEXT, ids=str)
 async def test_a_picture_of_a_wrong_size_is_noticed_by_whoever_gets_it(product, fault):
     stage, error = WRONG_SIZE[fault.stage, fault.call]
     product.plant(fault)

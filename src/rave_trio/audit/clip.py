@@ -10,6 +10,9 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from rave_trio.errors import OutputNotWritable
+from rave_trio.media._libav import writing
+
 TICKS = Fraction(1, 1000)
 
 
@@ -32,8 +35,8 @@ def times(frames: int) -> list[int]:
 def write_clip(
     path: Path, frames: int, width: int, height: int, codec: str = "ffv1", pixel_format: str = "yuv444p"
 ) -> None:
-    """A clip, by default in FFV1, which loses nothing."""
-    with av.open(path, "w", format="matroska") as container:
+    """A clip, by default in FFV1, which loses nothing.  Raises DiskFull or OutputNotWritable."""
+    with writing(path, OutputNotWritable), av.open(path, "w", format="matroska") as container:
         stream: Any = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.time_base = TICKS

@@ -40,7 +40,7 @@ def judge_pool(seen: AuditFinding) -> AuditFinding:
     if seen.level is Level.FAIL:
         return seen
     if asked < ENOUGH_REQUESTS:
-        return attrs.evolve(seen, level=Level.WARN, message=f"not judged: {seen.message}")
+        return attrs.evolve(seen, level=Level.WARN)
     rate = hits / asked
     level = Level.PASS if rate >= WANTED_HIT_RATE else Level.WARN if rate >= LEAST_HIT_RATE else Level.FAIL
     return attrs.evolve(seen, level=level, message=f"{rate:.1%} of {asked} requests met by the pool")

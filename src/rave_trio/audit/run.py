@@ -161,8 +161,12 @@ class RunAudit:
         figures = {"hits": hits, "misses": misses, "hit_rate": rate, "leased": pool.leased}
         if pool.leased:
             return AuditFinding(Level.FAIL, "pool", f"{pool.leased} leases are still open", figures=figures)
+        if begun is None:
+            told = f"no hit rate: the run ended with the frames that warm up, the first {WARM_UP}"
+            return AuditFinding(Level.PASS, "pool", told, figures=figures)
         if asked < ENOUGH_REQUESTS:
-            told = f"{asked} requests after {WARM_UP} frames are too few for a hit rate"
+            told = f"no hit rate: it takes {ENOUGH_REQUESTS} requests for memory after the first {WARM_UP} frames"
+            told += f", and there were {asked or 'none'}"
             return AuditFinding(Level.PASS, "pool", told, figures=figures)
         level = Level.PASS if rate >= WANTED_HIT_RATE else Level.WARN
         return AuditFinding(level, "pool", f"{rate:.1%} of {asked} requests met by the pool", figures=figures)

@@ -40,8 +40,12 @@ class Figure:
 
     @property
     def differs(self) -> bool:
-        """Whether every run of the one was above every run of the other."""
-        return self.least > 1 or self.most < 1
+        """Whether every run of the one was above every run of the other.  One run alone tells nothing."""
+        return self._spread_is_known and (self.least > 1 or self.most < 1)
+
+    @property
+    def _spread_is_known(self) -> bool:
+        return min(len(self.first.values), len(self.second.values)) > 1
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -57,7 +61,7 @@ class Figure:
 
     def text(self) -> str:
         """One line for people."""
-        verdict = "no difference beyond the spread"
+        verdict = "no difference beyond the spread" if self._spread_is_known else "not judged: one run has no spread"
         if self.differs:
             verdict = "more" if self.ratio > 1 else "less"
         spread = f"{self.ratio:.4g} ({self.least:.4g} to {self.most:.4g})"
@@ -114,8 +118,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputNotFound(f"there is no file {path}") from None
     except OSError as error:
         raise InputUnreadable(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise _unfit(path, "it is not JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise _unfit(path, "it is not JSON that can be read") from error
     if isinstance(document, dict) and document.get("command") == "benchmark":
         document = document.get("benchmark") or document.get("sweep")
     if not isinstance(document, dict) or document.get("kind") not in ("benchmark", "sweep"):
@@ -143,7 +147,10 @@ def _unfit(path: Path, why: str) -> UsageError:
 
 
 def _spread(document: dict[str, Any], key: str) -> Spread:
-    values = Spread.of(map(float, document[key]["values"]))
+    found = document[key]["values"]
+    if not isinstance(found, list):
+        raise TypeError(key)
+    values = Spread.of(map(float, found))
     if not all(0 < value < math.inf for value in values.values):
         raise ValueError(key)
     return values

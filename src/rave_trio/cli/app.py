@@ -6,10 +6,13 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Token
@@ -115,13 +118,54 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status.  Prints one summary or one JSON object on stdout."""
     tokens = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(tokens)
+        with _ended_as_by_ctrl_c():
+            return _run(tokens)
     finally:
         stop_logging()
 
 
+@contextlib.contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Signals that end the process do what Ctrl+C does, so that no command leaves what it made for itself.
+
+    Those that whoever started it had ignored stay so.  ``upscale`` heeds them by itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if deaf:  # blocked from here on, since Trio knows where it may interrupt only if Python's own handler is there
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in ending:
+        signal.signal(each, _interrupt)
+    try:
+        yield
+    finally:
+        for each in ending:
+            signal.signal(each, signal.SIG_DFL)
+        if deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+def _interrupt(_number: int, frame: FrameType | None) -> None:
+    heed = signal.getsignal(signal.SIGINT)
+    if callable(heed):
+        heed(signal.SIGINT, frame)
+
+
+def _command(tokens: Sequence[str]) -> str | None:
+    """The word that names the command: the first, or behind flags the first that is one."""
+    if not tokens or not tokens[0].startswith("-"):
+        return next(iter(tokens), None)
+    commands = set(build_app(None))
+    return next((token for token in tokens if token in commands and not token.startswith("-")), None)
+
+
 def _run(tokens: list[str]) -> int:
-    command = next((token for token in tokens if not token.startswith("-")), None)
+    command = _command(tokens)
     as_json = "--json" in tokens
     try:
         config_file = find_config(tokens)
@@ -133,6 +177,9 @@ def _run(tokens: list[str]) -> int:
             put(_document(command, True, result.data) if as_json else result.text)
             return result.status
     except CycloptsError as error:
+        if command is not None and command != tokens[0]:
+            late = errors.UsageError(f"{tokens[0]} stands before the command", remedy=f"begin with rave-trio {command}")
+            return _fail(late, command, as_json)
         return _fail(errors.UsageError(str(error)), command, as_json)
     except errors.RaveError as error:
         return _fail(error, command, as_json)

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from rave_trio import errors
 from rave_trio.cli.flags import Common, JobFlags, Output
-from rave_trio.cli.render import table
+from rave_trio.cli.render import say, table
 
 if TYPE_CHECKING:
     from rave_trio.bench.report import Settings
@@ -86,7 +86,11 @@ def benchmark(
             swept = run_sweep(options, settings, axes)
             kind, found, text = "sweep", swept.as_dict(), swept.text()
     if json_out is not None:
-        _write(json_out, found)
+        try:
+            _write(json_out, found)
+        except errors.OutputError:
+            say(text)  # it took long to find out
+            raise
     return Output({kind: found}, text)
 
 
@@ -139,8 +143,7 @@ def _check_place(path: Path, input: Path | None, *, overwrite: bool) -> None:
 
 def _write(path: Path, found: dict[str, Any]) -> None:
     from rave_trio.files import write_whole
+    from rave_trio.media._libav import writing
 
-    try:
+    with writing(path, errors.OutputNotWritable):
         write_whole(path, (json.dumps(found, default=str, indent=2) + "\n").encode())
-    except OSError as error:
-        raise errors.OutputNotWritable(f"{path} cannot be written: {error.strerror}") from error

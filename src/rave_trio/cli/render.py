@@ -18,9 +18,17 @@ def table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def put(text: str) -> None:
-    """Write a result to stdout.  A reader that has gone away is its own business; a full disk is an error."""
+    """Write a result to stdout.  A reader that has gone away is its own business; a full disk is an error.
+
+    What its encoding lacks, such as parts of a file's name that are no text, is written with backslashes.
+    """
     if sys.stdout is None:
         return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding, sys.stdout.errors or "strict")
+    except UnicodeEncodeError:
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         print(text, flush=True)  # noqa: T201 (the one place that prints results)
     except BrokenPipeError:

@@ -31,7 +31,7 @@ def write_report(report: PipelineReport, path: Path) -> None:
     """Write ``report`` as its ending says, ``.json`` or ``.html``; whole or not at all.  Blocking; raises OSError."""
     is_json = path.suffix.lower() == ".json"
     text = json.dumps(report.as_dict(), default=str, indent=1) if is_json else page(report, _crops(report))
-    write_whole(path, text.encode())
+    write_whole(path, text.encode(errors="backslashreplace"))  # names of files may have parts that are no text
 
 
 def _crops(report: PipelineReport) -> Crops | None:

@@ -36,7 +36,7 @@ class _Point:
 
 
 class Series:
-    """Columns of equal length.  One thread adds; whoever reads from another gets a copy."""
+    """Columns of equal length.  For one thread; what is read is a copy."""
 
     def __init__(self, columns: Mapping[str, Merge]) -> None:
         self._columns = columns

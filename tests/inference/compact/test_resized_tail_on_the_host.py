@@ -6,12 +6,11 @@ The units of every block are run one after the other, and what a product would l
 from __future__ import annotations
 
 import ctypes
-import functools
 
 import numpy as np
 import pytest
 from compact_reference import architecture, cubic, enlarged, resampled
-from host_kernels import COMPILER, compiled_tail
+from host_kernels import COMPILER, HostCompiler, compiled_wgmma
 
 from rave_trio.inference.compact.kernels_protocol import Architecture, Planes, Resampling, Rows
 from rave_trio.inference.compact.wgmma_kernels import resized_source, resized_tiling
@@ -52,8 +51,8 @@ extern "C" void run(const float* samples, u16* picture, u16* target, long long t
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tails")
-    return functools.cache(lambda arch: compiled_tail(resized_source(arch), RUN, folder))
+    compiler = HostCompiler(tmp_path_factory.mktemp("tails"))
+    return lambda arch: compiled_wgmma(resized_source(arch), RUN, compiler)
 
 
 def check(run, arch: Architecture, height: int, width: int, rows: Rows | None = None, blocks: int = 1) -> None:

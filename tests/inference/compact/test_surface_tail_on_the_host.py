@@ -6,20 +6,19 @@ The units of every block are run one after the other, and what a product would l
 from __future__ import annotations
 
 import ctypes
-import functools
 
 import numpy as np
 import pytest
 from colour_reference import Reference
 from compact_reference import architecture, enlarged
 from device_colours import Converting
-from host_kernels import COMPILER, HostLauncher, HostMachine, compiled_tail
+from host_kernels import COMPILER, HostCompiler, HostLauncher, HostMachine, compiled_wgmma
 
 from rave_trio.color.cuda import layout
 from rave_trio.color.cuda.host import placed_planes
 from rave_trio.color.cuda.specialisation import codes
 from rave_trio.frames import SurfaceDescriptor
-from rave_trio.inference.compact.kernels_protocol import Architecture, Rows
+from rave_trio.inference.compact.kernels_protocol import Rows
 from rave_trio.inference.compact.wgmma_kernels import surface_source, surface_tiling
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
@@ -72,11 +71,8 @@ def machine(launcher):
 
 @pytest.fixture(scope="module")
 def compiled(folder):
-    @functools.cache
-    def made(arch: Architecture, text) -> object:
-        return compiled_tail(surface_source(arch, text), RUN, folder)
-
-    return made
+    compiler = HostCompiler(folder)
+    return lambda arch, text: compiled_wgmma(surface_source(arch, text), RUN, compiler)
 
 
 def converted(machine, picture: np.ndarray, surface: SurfaceDescriptor, *, dither: bool) -> list[np.ndarray]:
