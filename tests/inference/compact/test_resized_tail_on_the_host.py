@@ -19,7 +19,10 @@ from rave_trio.inference.compact.wgmma_kernels import resized_source, resized_ti
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 
-REPLACED = ("float read_shared(", "void write_shared(", "float read_sample(", "u32 two_halves(")
+REPLACED = (
+    *("float read_shared(", "void write_shared(", "float read_sample("),
+    *("u32 two_halves(", "void store_transposed(", "u16 two_e4m3(", "void four_floats("),
+)
 
 RUN = """
 extern "C" void run(const float* samples, u16* picture, u16* target, long long target_plane, int height, int width,
