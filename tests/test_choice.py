@@ -16,6 +16,7 @@ from rave_trio import choice, errors
 from rave_trio.costs import GpuCosts
 from rave_trio.devices.nvidia import VideoEngines
 from rave_trio.fit import retreats
+from rave_trio.profiles import with_profile
 
 __all__ = ["machine"]
 
@@ -282,3 +283,75 @@ def test_a_gpu_of_little_memory_gets_tiles_or_is_refused_a_limit_with_the_least_
         plan(scale=4, backend="onnxruntime", vram_limit="64MiB")
     assert "--vram-limit" in caught.value.remedy
     assert plan(scale=4, backend="onnxruntime", vram_limit=whole.fit.memory).fit == whole.fit
+
+
+# fp8
+
+
+HOPPER = (9, 0)
+
+
+def notes_about_fp8(made):
+    return [note for note in made.notes if "fp8" in note]
+
+
+def test_fp8_is_computed_where_it_is_asked_for_and_can_be(machine, plan):
+    machine(gpu(0, compute_capability=HOPPER))
+    made = plan(precision="fp8")
+    assert (made.backend, made.precision) == ("compact", "fp8")
+    assert plan().precision == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("capability", "options", "why"),
+    [
+        ((8, 9), {}, r"on GPUs of compute capability 9\.0"),
+        ((7, 5), {}, r"on GPUs of compute capability 9\.0"),
+        (HOPPER, {"backend": "onnxruntime"}, "by the backend compact alone"),
+        (HOPPER, {"batch": 2}, "frames one by one"),
+    ],
+)
+def test_fp8_that_cannot_be_is_refused_with_the_reason_and_what_to_do(machine, plan, capability, options, why):
+    machine(gpu(0, compute_capability=capability))
+    with pytest.raises(errors.PrecisionUnsupported, match=why) as raised:
+        plan(precision="fp8", **options)
+    assert "--precision" in raised.value.remedy
+    with pytest.raises(errors.PrecisionUnsupported, match=why):
+        plan(precision="fp8", contract=rave_trio.RunContract(requested_device="cuda"), **options)
+
+
+def test_fp8_is_refused_for_models_of_other_families_and_of_too_few_layers(machine, plan, upscaler):
+    machine(gpu(0, compute_capability=HOPPER))
+    with pytest.raises(errors.PrecisionUnsupported, match="two layers or more between"):
+        plan(precision="fp8", model=str(upscaler(layers=3)))
+    assert plan(precision="fp8", model=str(upscaler("enough", layers=4))).precision == "fp8"
+    with pytest.raises(errors.PrecisionUnsupported, match="not of the family"):
+        plan(precision="fp8", model=str(upscaler("grey", channels=1)))
+
+
+def test_fp8_is_not_computed_on_the_cpu(plan):
+    with pytest.raises(errors.PrecisionUnsupported, match="does not compute fp8"):
+        plan(precision="fp8", device="cpu")
+
+
+def test_the_fastest_is_fp8_where_that_can_be_and_else_what_auto_is_with_the_reason(machine, plan, upscaler):
+    machine(gpu(0, compute_capability=HOPPER))
+    made = plan(precision="fastest")
+    assert made.precision == "fp8"
+    assert notes_about_fp8(made) == ["computed in fp8, the fastest; --precision fp16 is more exact"]
+    few = plan(precision="fastest", model=str(upscaler(layers=3)))
+    assert (few.backend, few.precision) == ("compact", "fp16")
+    (note,) = notes_about_fp8(few)
+    assert "two layers or more" in note
+    machine(gpu(0, compute_capability=(8, 9)))
+    made = plan(precision="fastest")
+    assert made.precision == "fp16"
+    (note,) = notes_about_fp8(made)
+    assert "compute capability 9.0" in note
+    assert plan(precision="fastest", device="cpu").precision == plan(device="cpu").precision
+
+
+def test_the_profile_fast_wants_the_fastest_and_a_flag_goes_before_it(machine, plan):
+    machine(gpu(0, compute_capability=HOPPER))
+    assert plan(**with_profile({"profile": "fast"})).precision == "fp8"
+    assert plan(**with_profile({"profile": "fast", "precision": "fp32"})).precision == "fp32"

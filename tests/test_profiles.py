@@ -129,3 +129,11 @@ def test_benchmark_draws_nothing_and_dev_tells_everything(rave, clip, nearest_x2
     loud = rave("upscale", source, "b.mkv", "-m", nearest_x2, "--profile", "dev")
     assert loud.status == 0
     assert 'logger=rave_trio.job message="plan: ' in loud.stderr
+
+
+@pytest.mark.parametrize("name", ["fast", "quality"])
+def test_a_precision_in_one_stage_of_a_graph_goes_before_a_profiles_in_all(name):
+    stages = DecodeStage(), EnhanceStage(model="animevideo-x2"), EnhanceStage(precision="fp16"), EncodeStage()
+    graph = graph_of(UpscaleOptions("in.mkv", "out.mkv", graph=StageGraph(stages), profile=name))
+    assert graph.precision == "fp16"
+    assert graph.encode.effort == profile_named(name).options["effort"]

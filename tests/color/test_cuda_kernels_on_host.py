@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import attrs
+import copy
+
 import numpy as np
 import pytest
 from device_colours import Converting, DeviceColours, noise
@@ -59,7 +60,9 @@ def test_a_launch_that_raises_leaves_no_lease_behind_and_the_frame_the_callers(m
             raise RuntimeError("planted")
 
     surface = reference.descriptor("nv12", 64, 32, 1, False)
-    converting = Converting(attrs.evolve(machine, launcher=Refusing()))
+    refusing = copy.copy(machine)
+    refusing.launcher = Refusing()
+    converting = Converting(refusing)
     frame = converting.frame(noise(reference, surface), surface)
     with pytest.raises(RuntimeError, match="planted"):
         converting.reader(surface, np.float32).convert(frame)

@@ -19,6 +19,8 @@ from compact_reference import (
     packed,
     padded,
     random_layer,
+    remainders_as_pixels_lie,
+    remainders_as_threads_hold,
     resampled,
     shuffled,
     through,
@@ -28,7 +30,6 @@ from cuda.bindings import driver
 from rave_trio.devices.driver import check
 from rave_trio.inference.compact.kernels_protocol import (
     FEATURES,
-    REMAINDER_PIXELS,
     REMAINING,
     Architecture,
     Parameters,
@@ -187,7 +188,7 @@ def test_the_trunk_reads_and_writes_fp8(fp8, features, source_bytes, target_byte
             codes = e4m3.encoded(x)
             remaining = e4m3.encoded(rng.normal(0, 0.3, (height, behind[1] // height // REMAINING, REMAINING)))
             gap = np.zeros(behind[0] - codes.size, np.uint8)
-            everything = np.concatenate([codes.reshape(-1), gap, as_threads_hold(remaining)])
+            everything = np.concatenate([codes.reshape(-1), gap, remainders_as_threads_hold(remaining)])
             x, source = e4m3.decoded(codes), fp8.upload(everything).pointer
             if target_bytes == 1:
                 added = (e4m3.decoded(remaining) * shares)[:, :width]
@@ -205,25 +206,11 @@ def test_the_trunk_reads_and_writes_fp8(fp8, features, source_bytes, target_byte
             found = found.view(np.uint8)
             codes = found[: x.size].reshape(x.shape)
             check_e4m3(codes, expected, size, exact=source_bytes == 2)
-            remaining = as_pixels_lie(found[behind[0] :], height)[:, :width]
+            remaining = remainders_as_pixels_lie(found[behind[0] :], height)[:, :width]
             whole = e4m3.decoded(codes)[:, :, :REMAINING] + e4m3.decoded(remaining)
             slack = 2.0**-18 if source_bytes == 2 else E4M3_SUM_ROUNDING
             allowed = slack * size + 2.0**-8 * np.abs(expected) + 2.0**-9
             assert (np.abs(whole - expected[:, :, :REMAINING]) <= allowed[:, :, :REMAINING]).all()
-
-
-def as_pixels_lie(words: np.ndarray, height: int) -> np.ndarray:
-    """Remainders in the kernels' order, as rows x pixels x channels."""
-    strips = words.size // (height * REMAINDER_PIXELS * REMAINING)
-    lanes = words.reshape(height, strips, 4, 8, 4, 4, 2, 2)
-    return lanes.transpose(0, 1, 2, 5, 4, 6, 3, 7).reshape(height, strips * REMAINDER_PIXELS, REMAINING)
-
-
-def as_threads_hold(remaining: np.ndarray) -> np.ndarray:
-    """The way back."""
-    height, width, _ = remaining.shape
-    pixels = remaining.reshape(height, width // REMAINDER_PIXELS, 4, 4, 4, 2, 8, 2)
-    return pixels.transpose(0, 1, 2, 6, 4, 3, 5, 7).reshape(-1)
 
 
 def check_e4m3(codes: np.ndarray, expected: np.ndarray, size: np.ndarray, *, exact: bool) -> None:

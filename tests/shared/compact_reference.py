@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from rave_trio.inference.compact.kernels_protocol import Architecture, Resampling
+from rave_trio.inference.compact.kernels_protocol import REMAINDER_PIXELS, REMAINING, Architecture, Resampling
 
 HEAD_DEPTH = 32
 
@@ -113,3 +113,17 @@ def cubic(scale: int, factor: int, a: float = -0.75) -> Resampling:
 
 def architecture(features: int, factor: int = 4, *, skip=True, clip=False, resampling=None) -> Architecture:
     return Architecture(features, factor, skip, clip, resampling)
+
+
+def remainders_as_pixels_lie(words: np.ndarray, height: int) -> np.ndarray:
+    """Remainders in the order of the kernels for compute capability 9.0, as rows x pixels x channels."""
+    strips = words.size // (height * REMAINDER_PIXELS * REMAINING)
+    lanes = words.reshape(height, strips, 4, 8, 4, 4, 2, 2)
+    return lanes.transpose(0, 1, 2, 5, 4, 6, 3, 7).reshape(height, strips * REMAINDER_PIXELS, REMAINING)
+
+
+def remainders_as_threads_hold(remaining: np.ndarray) -> np.ndarray:
+    """The way back."""
+    height, width, _ = remaining.shape
+    pixels = remaining.reshape(height, width // REMAINDER_PIXELS, 4, 4, 4, 2, 8, 2)
+    return pixels.transpose(0, 1, 2, 6, 4, 3, 5, 7).reshape(-1)

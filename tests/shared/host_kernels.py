@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import subprocess
@@ -40,7 +41,7 @@ class HostCompiler:
             if not self._words.exists():
                 shutil.copy(WORDS, self._words)
                 self._run("-x", "c++-header", str(self._words), "-o", f"{self._words}.gch")
-            path = self._folder / f"kernel{len(self._loaded)}.so"
+            path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.so"
             self._run("-include", str(self._words), "-x", "c++", "-", "-o", str(path), text=text)
             self._loaded[text] = ctypes.CDLL(str(path))
         return self._loaded[text]

@@ -30,3 +30,35 @@ static inline unsigned int two_halves(float low, float high) {
     from_float(high, halves[1]);
     return halves[0].bits | (unsigned int)halves[1].bits << 16;
 }
+
+// What a thread stores by `stmatrix`, in the order of its calls, in place of where it goes.
+static unsigned int* stored;
+
+static inline void store_transposed(unsigned int, const unsigned int (&matrices)[4]) {
+    for (unsigned int word : matrices) *stored++ = word;
+}
+
+static inline float of_e4m3(unsigned char code) {
+    const int exponent = code >> 3 & 15, fraction = code & 7;
+    if ((code & 127) == 127) return NAN;
+    const float size = exponent ? std::ldexp(8.0f + fraction, exponent - 10) : std::ldexp((float)fraction, -9);
+    return code & 128 ? -size : size;
+}
+
+// Rounded to nearest even, limited to 448.
+static inline unsigned char to_e4m3(float value) {
+    const unsigned char sign = std::signbit(value) ? 128 : 0;
+    if (std::isnan(value)) return 127;
+    int best = 0;
+    for (int code = 1; code < 127; ++code) {
+        const float found = std::fabs(of_e4m3(code) - std::fabs(value)), least = std::fabs(of_e4m3(best) - std::fabs(value));
+        if (found < least || (found == least && code % 2 == 0)) best = code;
+    }
+    return sign | best;
+}
+
+static inline unsigned short two_e4m3(float low, float high) { return to_e4m3(low) | to_e4m3(high) << 8; }
+
+static inline void four_floats(unsigned int packed, float (&numbers)[4]) {
+    for (int i = 0; i < 4; ++i) numbers[i] = of_e4m3(packed >> 8 * i & 255);
+}

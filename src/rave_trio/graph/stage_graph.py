@@ -87,7 +87,13 @@ class StageGraph:
         return next((stage.tile for stage in stages if stage.tile), None)
 
     def filled(self, values: Mapping[str, Any]) -> StageGraph:
-        """The same with what is left open taken from ``values``, by the names of settings, whatever the stage."""
+        """The same with what is left open taken from ``values``, by the names of settings, whatever the stage.
+
+        Where a stage has a precision, all of them have it.
+        """
+        said = [stage.precision for stage in self.stages if isinstance(stage, EnhanceStage) and stage.precision]
+        if said:
+            values = {**values, "precision": said[0]}
         return attrs.evolve(self, stages=tuple(_filled(stage, values) for stage in self.stages))
 
     def as_dict(self) -> dict[str, Any]:
