@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import attrs
 import numpy as np
 import pytest
 
@@ -16,11 +17,11 @@ from compact_reference import (
     architecture,
     cubic,
     enlarged,
+    from_sums,
     packed,
     padded,
     random_layer,
     resampled,
-    shuffled,
     through,
 )
 from cuda.bindings import driver
@@ -28,6 +29,7 @@ from cuda.bindings import driver
 from rave_trio.devices.driver import check
 from rave_trio.inference.compact.kernels_protocol import FEATURES, Architecture, Parameters, Planes, Resampling, Rows
 from rave_trio.inference.compact.mma_kernels import MmaKernels
+from rave_trio.inference.compact.sums import summed
 from rave_trio.inference.compact.wgmma_kernels import TAIL_FEATURES, WgmmaKernels
 
 E4M3_SUM_ROUNDING = 2.0**-10
@@ -231,15 +233,17 @@ class Resizing:
         self.rig, self.arch = rig, arch
         self.x = activations(height, width, arch.features)
         self.picture = picture_of(rng, height, width)
-        layer = random_layer(rng, 3 * factor**2, arch.features, activates=False)
+        tail = summed(random_layer(rng, 3 * factor**2, arch.features, activates=False), arch)
+        layer = attrs.evolve(tail, weights=tail.weights.astype(np.float16))
         self.parameters = rig.parameters(packed(layer, arch.outputs), padded(layer.bias, arch.outputs))
-        large, size = (shuffled(each, factor) for each in through(self.x, layer, dtype))
+        sums, sizes = through(self.x, layer, dtype)
+        self.expected = from_sums(sums, factor, arch.resampling)
+        self.size = from_sums(sizes, factor, sizes_of(arch.resampling))
         if arch.skip:
-            large, size = large + enlarged(self.picture, factor), size + 1
-        self.expected = resampled(large, factor, arch.resampling)
+            self.expected = self.expected + resampled(enlarged(self.picture, factor), factor, arch.resampling)
+            self.size = self.size + 2
         if arch.clip:
             self.expected = self.expected.clip(0, 1)
-        self.size = resampled(size, factor, sizes_of(arch.resampling))
 
     def computed(self, rows: Rows, held: Rows | None = None, shift: int = 0) -> np.ndarray:
         """All rows of the result that belong to ``held``, of which ``rows`` (counted in it) are written."""
@@ -282,7 +286,7 @@ def test_the_tail_resizes_any_size(alone, features, skip):
         Resizing(alone, arch, height, width).check()
 
 
-@pytest.mark.parametrize(("scale", "factor"), [(2, 3), (1, 3), (1, 4)])
+@pytest.mark.parametrize(("scale", "factor"), [(1, 3), (1, 4)])
 def test_the_tail_resizes_by_other_factors(alone, scale, factor):
     arch = architecture(64, factor, resampling=cubic(scale, factor))
     for height, width in RESIZED_SIZES:

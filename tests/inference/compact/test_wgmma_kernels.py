@@ -76,7 +76,7 @@ def test_the_tail_compiles_so_too_where_a_resize_follows():
     assert complaints(tail_source(Architecture(64, 4, skip=True, clip=True, resampling=NEAREST)).code) == []
 
 
-@pytest.mark.parametrize(("features", "scale", "factor"), [(64, 2, 4), (16, 1, 4), (32, 2, 3), (48, 1, 3)])
+@pytest.mark.parametrize(("features", "scale", "factor"), [(64, 2, 4), (16, 1, 4), (32, 2, 4), (48, 1, 3)])
 def test_the_tail_that_resizes_compiles_so_too(features, scale, factor):
     resizing = Architecture(features, factor, skip=True, clip=True, resampling=cubic(scale, factor))
     assert resizes_at_once(resizing)
@@ -116,10 +116,12 @@ def test_strips_of_a_tail_overlap_by_a_pixel_where_chroma_looks_to_the_left(laun
 
 def test_a_resize_that_looks_far_or_has_many_results_or_follows_many_features_is_a_kernel_of_its_own():
     far = Resampling(2, (-2, 1), ((0.25,) * 4, (0.25,) * 4))
+    both = Resampling(1, (-1,), ((0.2,) * 5,))
     for features, factor, resampling in [
         (64, 4, far),
+        (64, 3, both),
         (64, 2, cubic(1, 2)),
-        (64, 3, cubic(5, 3)),
+        (64, 3, cubic(2, 3)),
         (64, 4, cubic(3, 4)),
         (128, 4, cubic(2, 4)),
         (64, 4, None),

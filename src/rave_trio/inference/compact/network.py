@@ -57,7 +57,7 @@ class CompactNetwork:
         self._player = player
         self._height, self._width = height, width
         self._strips = strips(architecture, len(net.layers), height, strip)
-        numbers = packed(net)
+        numbers = packed(net, resized=kernels.resizes_at_once)
         buffer = aligned(buffer_bytes(architecture, len(net.layers), height, width, strip, kernels.itemsize))
         self._surfaces = surfaces
         shapes = [] if surfaces is None else surfaces.shapes

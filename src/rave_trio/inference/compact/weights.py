@@ -11,6 +11,7 @@ import numpy.typing as npt
 from rave_trio.inference.compact.kernels_protocol import HEAD_STEPS, PLANES, TAPS, Parameters
 from rave_trio.inference.compact.net import CompactNet, Floats, Layer
 from rave_trio.inference.compact.strips import aligned
+from rave_trio.inference.compact.sums import summed
 
 
 @attrs.frozen(eq=False)
@@ -26,10 +27,15 @@ class Packed:
         return tuple(Parameters(base + weights, base + bias, base + slope) for weights, bias, slope in self._offsets)
 
 
-def packed(net: CompactNet) -> Packed:
-    """In fp16, bias and slopes in fp32, padded as the architecture says.  Weights beyond fp16 become its largest."""
+def packed(net: CompactNet, *, resized: bool = False) -> Packed:
+    """In fp16, bias and slopes in fp32, padded as the architecture says.  Weights beyond fp16 become its largest.
+
+    With ``resized`` the tail's are for :meth:`~rave_trio.inference.compact.kernels_protocol.KernelSet.tail_resized`.
+    """
     features, outputs = net.architecture.features, net.architecture.outputs
     head, *trunk, tail = net.layers
+    if resized:
+        tail = summed(tail, net.architecture)
     pieces: list[npt.NDArray[Any]] = []
     offsets = []
     size = 0

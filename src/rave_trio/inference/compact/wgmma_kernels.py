@@ -25,6 +25,7 @@ from rave_trio.inference.compact.kernels_protocol import (
     Rows,
     SurfaceTail,
 )
+from rave_trio.inference.compact.sums import resizes_within_weights
 
 ARCH = "sm_90a"
 """The only one that has these instructions."""
@@ -53,9 +54,6 @@ PRODUCT_ROWS = 64
 
 TAIL_FEATURES = (16, 32, 48, 64)
 """Where the tail is computed here; elsewhere by the other kernels."""
-
-MOST_RESIZED = 2
-"""Up to which scale the tail resizes: with 3 x 3 results of a pixel it takes longer than tail and resize one by one."""
 
 
 @attrs.frozen
@@ -149,24 +147,15 @@ def tail_tiling(architecture: Architecture) -> Tiling:
 
 
 def resizes_at_once(architecture: Architecture) -> bool:
-    """Whether one kernel is tail and resize: where the result is small, smaller than the samples, and depends on a
-    pixel's own samples and at most one beyond, above or below but not both."""
-    if architecture.resampling is None or architecture.features not in TAIL_FEATURES:
-        return False
-    first, weights = taps(architecture.resampling)
-    last = first + weights.shape[1] - 1
-    if architecture.factor < 3 or architecture.scale > min(MOST_RESIZED, architecture.factor - 1):
-        return False
-    if first < -1 or last > architecture.factor:
-        return False
-    return first == 0 or last < architecture.factor or not (weights[:, 0] * weights[:, -1]).any()
+    """Whether one kernel is tail and resize."""
+    return architecture.features in TAIL_FEATURES and resizes_within_weights(architecture)
 
 
 def resized_tiling(architecture: Architecture) -> Tiling:
     """For a tail that resizes: its ring is smaller by what rows hand on, HANDED_BYTES in wgmma_tail_resized.cu."""
     assert architecture.resampling is not None
-    first, weights = taps(architecture.resampling)
-    awaiting = int(np.count_nonzero(weights[:, architecture.factor - first :].any(axis=1)))
+    first, weights = taps(architecture.resampling, architecture.factor)
+    awaiting = int(np.count_nonzero(weights[:, 1 - first :].any(axis=1)))
     handed = PLANES * (1 + awaiting) * architecture.scale * WIDTH
     staged = architecture.outputs * STAGE_PITCH
     room = SHARED_BYTES - BESIDE_BYTES - GROUPS * (2 * handed + staged) * FLOAT_BYTES
@@ -198,12 +187,11 @@ def tail_source(architecture: Architecture) -> KernelSource:
 
 
 def resized_source(architecture: Architecture) -> KernelSource:
-    """The same and the resize, where :func:`resizes_at_once`."""
+    """The same and the resize, where :func:`resizes_at_once`; of a tail that is :func:`summed`."""
     assert architecture.resampling is not None
     constants = [
         *resized_tiling(architecture).constants(),
         f"constexpr int FACTOR = {architecture.factor}, SCALE = {architecture.scale};",
-        *taps_table("SAMPLE", architecture.resampling),
         *taps_table("PICTURE", architecture.resampling, architecture.factor),
         flag("SKIP", architecture.skip),
         flag("CLIP", architecture.clip),
