@@ -1,8 +1,8 @@
 """A final resize within the tail's weights: a pixel's outputs are sums of its samples in place of the samples.
 
 Along one axis a result is a weighted sum of samples, of which one may be a neighbouring pixel's outermost.  So all that
-is needed of a pixel are ``scale`` sums of its own samples, and the first and the last of them, in both directions alike.
-They are outputs of a convolution whose weights are the same sums of the tail's.  Beyond the picture's edge the outermost
+is needed of a pixel is ``scale`` sums of its own samples, and the first and the last of them, in both directions alike.
+These are outputs of a convolution whose weights are such sums of the tail's.  Beyond the picture's edge the outermost
 sample repeats, which is the edge pixel's own first or last.
 """
 
