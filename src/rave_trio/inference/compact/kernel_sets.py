@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 from rave_trio.inference.compact.kernels_protocol import MakeKernels
 
 
@@ -15,4 +13,4 @@ def kernels_for(capability: tuple[int, int]) -> MakeKernels:
         return MmaKernels
     from rave_trio.inference.compact.wgmma_kernels import WgmmaKernels
 
-    return functools.partial(WgmmaKernels, others=MmaKernels)
+    return WgmmaKernels

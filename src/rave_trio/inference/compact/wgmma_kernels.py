@@ -19,12 +19,12 @@ from rave_trio.inference.compact.kernels_protocol import (
     FEATURES,
     PLANES,
     Architecture,
-    MakeKernels,
     Parameters,
     Planes,
     Rows,
     SurfaceTail,
 )
+from rave_trio.inference.compact.mma_kernels import Head, Resize, Tail
 from rave_trio.inference.compact.sums import resizes_within_weights
 
 ARCH = "sm_90a"
@@ -234,12 +234,14 @@ class WgmmaKernels:
         architecture: Architecture,
         launcher: Any,
         stream: Any,
-        others: MakeKernels,
         *,
         fp8: bool = False,
         at_once: bool = True,
     ) -> None:
-        """``others`` makes the kernels for what is limited by memory, which need none of these instructions.
+        """Compile and load what ``architecture`` needs onto the device of ``stream``.
+
+        The head, a resize by itself and a tail of many features are those of
+        :mod:`~rave_trio.inference.compact.mma_kernels`.
 
         With ``fp8`` layers of the trunk may read and write e4m3: see
         :class:`rave_trio.inference.compact.kernels_protocol.Parameters`.  Without ``at_once`` a resize is always a
@@ -251,24 +253,23 @@ class WgmmaKernels:
         self._launcher, self._stream = launcher, stream
         self._at_once = at_once
         self._processors = launcher.processors(stream)
-        self._others = others(architecture, launcher, stream)
+        self.head = Head(architecture, launcher, stream)
         tilings = [trunk_tiling(architecture.features, precision) for precision in (FP8 if fp8 else (HALF,))]
         self._trunk = {
             tiling.precision: (tiling, self._load(stream, trunk_source(tiling)), tiling.features // tiling.outputs)
             for tiling in tilings
         }
         self.resizes_at_once = at_once and resizes_at_once(architecture)
-        self._tail = self._resized = None
+        self._tail = self._resized = self._wide_tail = None
         if self.resizes_at_once:
             self._resized = resized_tiling(architecture), self._load(stream, resized_source(architecture))
-        elif architecture.features in TAIL_FEATURES:
+            return
+        if architecture.resampling is not None:
+            self.resize = Resize(architecture, launcher, stream)
+        if architecture.features in TAIL_FEATURES:
             self._tail = tail_tiling(architecture), self._load(stream, tail_source(architecture))
-
-    def head(
-        self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
-    ) -> None:
-        """See the protocol."""
-        self._others.head(raw, picture, target, height, width, rows, parameters)
+        else:
+            self._wide_tail = Tail(architecture, launcher, stream)
 
     def trunk(
         self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
@@ -301,9 +302,10 @@ class WgmmaKernels:
         parameters: Parameters,
     ) -> None:
         """See the protocol."""
-        if self._tail is None:
-            self._others.tail(raw, source, picture, target, height, width, rows, parameters)
+        if self._wide_tail is not None:
+            self._wide_tail(raw, source, picture, target, height, width, rows, parameters)
             return
+        assert self._tail is not None
         tiling, kernel = self._tail
         self._put(
             raw,
@@ -319,12 +321,6 @@ class WgmmaKernels:
             target.plane,
             np.int32(width),
         )
-
-    def resize(
-        self, raw: Any, source: Planes, picture: Planes, target: Planes, height: int, width: int, rows: Rows
-    ) -> None:
-        """See the protocol."""
-        self._others.resize(raw, source, picture, target, height, width, rows)
 
     def tail_resized(
         self,
