@@ -3,10 +3,10 @@
     python scripts/bench_compact_wgmma.py [--features 64,128] [--sizes 1920x1080,1280x720] [--rounds 30] [--json]
 
 A round is one launch of a CUDA graph, timed with events.  The trunk's graph has 16 layers that write two buffers by
-turns, as a network does; the tail's, and that of the tail that resizes to x2, has 4 launches that write two pictures by
-turns.  The figures are medians over the rounds, a launch; the dense rate is taken before and after.  Each is warmed up for a third of a second, since the rate
-of all of them falls when the GPU reaches its limit of power.  ``of dense`` is the share of it that the operations of
-the layer make up, padding not counted.
+turns, as a network does; those of the tail, and of the tail that resizes to x2, have 4 launches that write two pictures
+by turns.  The figures are medians over the rounds, a launch; the dense rate is taken before and after.  Each is warmed
+up for a third of a second, since the rate of all of them falls when the GPU reaches its limit of power.  ``of dense``
+is the share of it that the operations of the layer make up, padding not counted.
 """
 
 from __future__ import annotations

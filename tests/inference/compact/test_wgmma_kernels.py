@@ -226,7 +226,7 @@ def test_a_layer_in_fp8_has_a_kernel_of_its_own(launches):
         (128, cubic(2, 4), ["resize", "tail"]),
     ],
 )
-def test_no_kernel_is_compiled_that_is_not_launched(launches, features, resampling, names):
+def test_of_the_other_kernels_only_those_are_compiled_that_an_architecture_needs(launches, features, resampling, names):
     WgmmaKernels(Architecture(features, 4, True, False, resampling), launches, None)
     assert launches.made == ["head", f"compact_trunk_{features}", *names]
 
