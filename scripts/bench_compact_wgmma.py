@@ -3,10 +3,10 @@
     python scripts/bench_compact_wgmma.py [--features 64,128] [--sizes 1920x1080,1280x720] [--rounds 30] [--json]
 
 A round is one launch of a CUDA graph, timed with events.  The trunk's graph has 16 layers that write two buffers by
-turns, as a network does; the tail's has 4 launches that write two pictures by turns.  The figures are medians over the
-rounds, a launch; the dense rate is taken before and after.  Each is warmed up for a third of a second, since the rate
-of all of them falls when the GPU reaches its limit of power.  ``of dense`` is the share of it that the operations of
-the layer make up, padding not counted.
+turns, as a network does; those of the tail, and of the tail that resizes to x2, have 4 launches that write two pictures
+by turns.  The figures are medians over the rounds, a launch; the dense rate is taken before and after.  Each is warmed
+up for a third of a second, since the rate of all of them falls when the GPU reaches its limit of power.  ``of dense``
+is the share of it that the operations of the layer make up, padding not counted.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from cuda.bindings import driver
@@ -36,11 +38,13 @@ from rave_trio.inference.compact.kernels_protocol import (
     remainder_bytes,
     remainders_at,
 )
+from rave_trio.inference.compact.resampling import Resize
 from rave_trio.inference.compact.wgmma_kernels import TAIL_FEATURES, WgmmaKernels
 
 LAYERS = 16
 TAILS = 4
 FACTOR = 4
+HALVED = Resize(Fraction(1, 2), "cubic", "half_pixel").over(FACTOR)
 E4M3_SPREAD = 8
 DENSE = 8192
 DENSE_ROUNDS = 30
@@ -78,7 +82,7 @@ def main() -> None:
 
 def render(result: dict[str, Any]) -> str:
     return (
-        f"{result['kernel']:5} F={result['features']:<3} {result['size']:>9}  {result['ms']:.4f} ms "
+        f"{result['kernel']:7} F={result['features']:<3} {result['size']:>9}  {result['ms']:.4f} ms "
         f"({result['least']:.4f} to {result['most']:.4f})  {result['TFLOP/s']:6.1f} TFLOP/s  "
         f"{result['of dense']:6.1%} of dense  {result['GB/s']:5.0f} GB/s"
     )
@@ -105,25 +109,30 @@ class Bench:
     def __init__(self, device: CudaDevice, features: int, width: int, height: int, *, fp8: bool = False) -> None:
         self._device, self._features, self._width, self._height = device, features, width, height
         self._stream = device.stream()
-        architecture = Architecture(features, FACTOR, skip=True, clip=True)
-        self._outputs = architecture.outputs
-        self._kernels = WgmmaKernels(architecture, CudaLauncher(), self._stream, lambda *_: None, fp8=fp8)
+        self._architecture = Architecture(features, FACTOR, skip=True, clip=True)
+        self._kernels = WgmmaKernels(self._architecture, CudaLauncher(), self._stream, fp8=fp8)
         self._has_tail = features in TAIL_FEATURES and not fp8
         self._itemsize = 1 if fp8 else 2
         self._random = np.random.default_rng(1)
         self._memories: list[Any] = []
 
     def results(self, rounds: int) -> list[dict[str, Any]]:
-        """Of the trunk, and of the tail."""
+        """Of the trunk, and of the tails."""
         try:
             pixels = self._height * self._width
             flop = 2 * 9 * self._features * pixels
             moved = pixels * self._features * self._itemsize
             found = [self._result("trunk", self._trunk(rounds), flop * self._features, 2 * moved)]
             if self._has_tail:
-                picture = pixels * 3 * 2
-                bytes_moved = moved + picture * (1 + FACTOR**2)
-                found.append(self._result("tail", self._tail(rounds), flop * 3 * FACTOR**2, bytes_moved))
+                picture, flop = pixels * 3 * 2, flop * self._architecture.outputs
+                resized = attrs.evolve(self._architecture, resampling=HALVED)
+                resizing = WgmmaKernels(resized, CudaLauncher(), self._stream)
+                for name, tail, scale in (
+                    ("tail", self._kernels.tail, FACTOR),
+                    ("resized", resizing.tail_resized, resized.scale),
+                ):
+                    times = self._tail(tail, scale, rounds)
+                    found.append(self._result(name, times, flop, moved + picture * (1 + scale**2)))
             return found
         finally:
             self._stream.synchronize()
@@ -157,15 +166,16 @@ class Bench:
 
         return self._times(launches, LAYERS, rounds)
 
-    def _tail(self, rounds: int) -> list[float]:
-        source, layer, pixels = self._activations(), self._layer(self._outputs), self._height * self._width
+    def _tail(self, tail: Callable[..., None], scale: int, rounds: int) -> list[float]:
+        source, layer = self._activations(), self._layer(self._architecture.outputs)
+        pixels = self._height * self._width
         picture = Planes(self._put(self._random.random(3 * pixels, np.float32).astype(np.float16)), pixels)
-        targets = [Planes(self._empty(3 * pixels * FACTOR**2 * 2), pixels * FACTOR**2) for _ in range(2)]
+        targets = [Planes(self._empty(3 * pixels * scale**2 * 2), pixels * scale**2) for _ in range(2)]
 
         def launches(raw: Any) -> None:
             for number in range(TAILS):
                 target = targets[number % 2]
-                self._kernels.tail(raw, source, picture, target, self._height, self._width, self._rows, layer)
+                tail(raw, source, picture, target, self._height, self._width, self._rows, layer)
 
         return self._times(launches, TAILS, rounds)
 

@@ -67,10 +67,9 @@ class CompactWgmmaRig(CompactMmaRig):
         super().__init__(device)
 
     def kernels(self) -> MakeKernels:
-        from rave_trio.inference.compact.mma_kernels import MmaKernels
         from rave_trio.inference.compact.wgmma_kernels import WgmmaKernels
 
-        return functools.partial(WgmmaKernels, others=MmaKernels)
+        return WgmmaKernels
 
 
 class CompactWgmmaStripsRig(CompactWgmmaRig):

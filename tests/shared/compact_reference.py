@@ -96,6 +96,21 @@ def resampled(x: np.ndarray, factor: int, resampling: Resampling) -> np.ndarray:
     return x
 
 
+def from_sums(x: np.ndarray, factor: int, resampling: Resampling) -> np.ndarray:
+    """H x W x (3 * factor**2), the outputs of a tail that has the resize within its weights, to 3 x (H * scale) x
+    (W * scale): each pixel's own sums, and the neighbours' outermost samples with their weights."""
+    height, width, _ = x.shape
+    sums = x.reshape(height, width, 3, factor, factor).transpose(2, 3, 4, 0, 1)
+    weights = [dict(enumerate(*pair)) for pair in zip(resampling.taps, resampling.first, strict=True)]
+    for axis in (0, 1):
+        parts = np.moveaxis(sums, (1 + axis, 3 + axis), (0, 1))
+        first, last = parts[resampling.scale], parts[resampling.scale + 1]
+        before, behind = np.concatenate([first[:1], last[:-1]]), np.concatenate([first[1:], last[-1:]])
+        results = [parts[at] + of.get(-1, 0) * before + of.get(factor, 0) * behind for at, of in enumerate(weights)]
+        sums = np.moveaxis(np.stack(results), (0, 1), (1 + axis, 3 + axis))
+    return sums.transpose(0, 3, 1, 4, 2).reshape(3, height * resampling.scale, width * resampling.scale)
+
+
 def cubic(scale: int, factor: int, a: float = -0.75) -> Resampling:
     """ONNX's Resize, mode cubic, half_pixel, by scale / factor."""
 

@@ -11,6 +11,7 @@ import attrs
 import e4m3
 import numpy as np
 from backend_rigs import OnnxRuntimeRig, host_copy, host_view
+from compact_reference import from_sums
 
 from rave_trio.devices.arrays import DeviceArray
 from rave_trio.inference.compact.backend import CompactBackend
@@ -27,6 +28,7 @@ from rave_trio.inference.compact.kernels_protocol import (
 )
 from rave_trio.inference.compact.net import CompactNet, Layer, resampled, shuffled
 from rave_trio.inference.compact.strips import resampling_reach
+from rave_trio.inference.compact.sums import resizes_within_weights
 from rave_trio.inference.model import Geometry
 from rave_trio.inference.openvino_model import Model
 
@@ -121,13 +123,13 @@ class NumpyKernels:
         around = Rows(max(0, rows.begin - reach), min(height, rows.end + reach))
         taps = numbers(parameters.weights, (9, how.outputs, how.features), np.float16)
         bias = numbers(parameters.bias, (how.outputs,), np.float32)
-        sums = convolution(self._activations(source, height, width), taps, bias, around)[:, :, : 3 * how.factor**2]
-        large = np.zeros((3, height * how.factor, width * how.factor))
-        window = slice(around.begin * how.factor, around.end * how.factor)
-        large[:, window] = shuffled(sums.transpose(2, 0, 1), how.factor)
+        sums = np.zeros((height, width, 3 * how.factor**2))
+        window = slice(around.begin, around.end)
+        sums[window] = convolution(self._activations(source, height, width), taps, bias, around)[:, :, : sums.shape[2]]
+        result = from_sums(sums, how.factor, how.resampling)
         if how.skip:
-            large[:, window] += repeated(plane_view(picture, height, width), how.factor)[:, window]
-        result = resampled(large, how.resampling, how.factor)[:, rows.begin * how.scale : rows.end * how.scale]
+            result += resampled(repeated(plane_view(picture, height, width), how.factor), how.resampling, how.factor)
+        result = result[:, rows.begin * how.scale : rows.end * how.scale]
         self._write(target, np.clip(result, 0, 1) if how.clip else result, height, width, rows, how.scale)
 
     def tail_into(self, target, *, dither):
@@ -169,9 +171,11 @@ class NumpyKernels:
 
 
 class NumpyKernelsAtOnce(NumpyKernels):
-    """With a tail that resizes."""
+    """With a tail that resizes, where the weights can have that in them."""
 
-    resizes_at_once = True
+    @property
+    def resizes_at_once(self) -> bool:
+        return resizes_within_weights(self.architecture)
 
 
 class NumpyKernelsFp8(NumpyKernels):

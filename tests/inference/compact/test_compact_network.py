@@ -145,6 +145,20 @@ def test_packed_parameters_lie_where_the_protocol_says():
     np.testing.assert_array_equal(numbers(trunk.slope, (32,), np.float32)[:20], net.layers[1].slope)
 
 
+def test_the_tails_outputs_are_sums_where_it_resizes():
+    net = random_net(6, 0, 4, HALF.over(4))
+    made = packed(net, resized=True)
+    _, tail = made.at(made.data.ctypes.data)
+    own = (-0.09375, 0.59375, 0.59375, -0.09375)[1:]  # of samples 0 to 2 in the first result, of 3 to 1 in the second
+    samples = net.layers[1].weights[16:32].reshape(4, 4, 6, 3, 3)[:, :, 5, 2, 1].astype(np.float64)
+    weights = numbers(tail.weights, (9, 48, 16), np.float16)[7, 16:32, 5].reshape(4, 4)
+    across = np.stack([samples[:, :3] @ own, samples[:, 1:] @ own[::-1], samples[:, 0], samples[:, 3]])
+    expected = np.stack([across[:, :3] @ own, across[:, 1:] @ own[::-1], across[:, 0], across[:, 3]])
+    np.testing.assert_allclose(weights, expected, rtol=2.0**-10)
+    bias = net.layers[1].bias[16:32].reshape(4, 4)
+    assert numbers(tail.bias, (48,), np.float32)[16 + 4 * 2 + 3] == bias[0, 3]
+
+
 def test_weights_beyond_fp16_become_its_largest():
     net = random_net(trunk=1)
     net.layers[1].weights[0, 0, 0, 0] = 1e6

@@ -76,7 +76,7 @@ def test_the_tail_compiles_so_too_where_a_resize_follows():
     assert complaints(tail_source(Architecture(64, 4, skip=True, clip=True, resampling=NEAREST)).code) == []
 
 
-@pytest.mark.parametrize(("features", "scale", "factor"), [(64, 2, 4), (16, 1, 4), (32, 2, 3), (48, 1, 3)])
+@pytest.mark.parametrize(("features", "scale", "factor"), [(64, 2, 4), (16, 1, 4), (32, 2, 4), (48, 1, 3)])
 def test_the_tail_that_resizes_compiles_so_too(features, scale, factor):
     resizing = Architecture(features, factor, skip=True, clip=True, resampling=cubic(scale, factor))
     assert resizes_at_once(resizing)
@@ -100,7 +100,7 @@ def test_a_surface_that_the_tail_does_not_write_or_that_follows_a_resize_or_many
         (Architecture(128, 4, True, False), left),
         (Architecture(64, 4, True, False, cubic(2, 4)), left),
     ]:
-        assert WgmmaKernels(how, launches, None, lambda *_: None).tail_into(surface, dither=False) is None
+        assert WgmmaKernels(how, launches, None).tail_into(surface, dither=False) is None
 
 
 def test_strips_of_a_tail_overlap_by_a_pixel_where_chroma_looks_to_the_left(launches):
@@ -116,10 +116,12 @@ def test_strips_of_a_tail_overlap_by_a_pixel_where_chroma_looks_to_the_left(laun
 
 def test_a_resize_that_looks_far_or_has_many_results_or_follows_many_features_is_a_kernel_of_its_own():
     far = Resampling(2, (-2, 1), ((0.25,) * 4, (0.25,) * 4))
+    both = Resampling(1, (-1,), ((0.2,) * 5,))
     for features, factor, resampling in [
         (64, 4, far),
+        (64, 3, both),
         (64, 2, cubic(1, 2)),
-        (64, 3, cubic(5, 3)),
+        (64, 3, cubic(2, 3)),
         (64, 4, cubic(3, 4)),
         (128, 4, cubic(2, 4)),
         (64, 4, None),
@@ -130,7 +132,7 @@ def test_a_resize_that_looks_far_or_has_many_results_or_follows_many_features_is
 def test_strips_of_a_tail_that_resizes_overlap(launches):
     """126 pixels of each are its own."""
     resizing = Architecture(64, 4, True, False, cubic(2, 4))
-    made = WgmmaKernels(resizing, launches, None, lambda *_: None)
+    made = WgmmaKernels(resizing, launches, None)
     assert made.resizes_at_once
     made.tail_resized(None, 256, Planes(1, 2), Planes(3, 4), 1080, 1920, Rows(7, 1080), Parameters(5, 6))
     [(_, grid, args)] = launches.put_there
@@ -153,15 +155,18 @@ class Launches:
     made: list[str] = attrs.field(factory=list)
     put_there: list[tuple] = attrs.field(factory=list)
 
+    def arch(self, stream) -> str:
+        return "sm_90"
+
     def processors(self, stream) -> int:
         return self.processors_there
 
-    def load(self, stream, source: KernelSource, *, arch: str, shared_bytes: int) -> str:
+    def load(self, stream, source: KernelSource, *, arch: str = "", shared_bytes: int = 0) -> str:
         self.made.append(source.name)
         return source.name
 
     def put(self, raw, kernel, grid, block, *args, shared_bytes) -> None:
-        assert block == (384,)
+        assert block == (384,) or kernel in ("head", "tail", "resize")
         assert shared_bytes <= 232448
         self.put_there.append((kernel, grid[0], args))
 
@@ -173,7 +178,7 @@ def launches(monkeypatch):
 
 
 def kernels(launches, features: int, **how) -> WgmmaKernels:
-    return WgmmaKernels(Architecture(features, 4, skip=True, clip=False), launches, None, lambda *_: None, **how)
+    return WgmmaKernels(Architecture(features, 4, skip=True, clip=False), launches, None, **how)
 
 
 @pytest.mark.parametrize(
@@ -211,17 +216,26 @@ def test_a_layer_in_fp8_has_a_kernel_of_its_own(launches):
     assert [each[3] for each in to_fp8[:3]] == [1, 1, 1]
 
 
-def test_a_tail_of_many_features_is_left_to_the_other_kernels(launches):
-    called = []
+@pytest.mark.parametrize(
+    ("features", "resampling", "names"),
+    [
+        (64, None, ["compact_tail_64"]),
+        (64, cubic(2, 4), ["compact_tail_resized_64"]),
+        (64, cubic(3, 4), ["resize", "compact_tail_64"]),
+        (128, None, ["tail"]),
+        (128, cubic(2, 4), ["resize", "tail"]),
+    ],
+)
+def test_of_the_other_kernels_only_those_are_compiled_that_an_architecture_needs(launches, features, resampling, names):
+    WgmmaKernels(Architecture(features, 4, True, False, resampling), launches, None)
+    assert launches.made == ["head", f"compact_trunk_{features}", *names]
 
-    class Others:
-        def tail(self, *args) -> None:
-            called.append(args)
 
-    made = WgmmaKernels(Architecture(128, 4, True, False), launches, None, lambda *_: Others())
+def test_a_tail_of_many_features_is_that_of_the_other_kernels(launches):
+    made = WgmmaKernels(Architecture(128, 4, True, False), launches, None)
     made.tail(None, 256, Planes(1, 2), Planes(3, 4), 5, 6, Rows(0, 5), Parameters(7, 8))
-    assert called == [(None, 256, Planes(1, 2), Planes(3, 4), 5, 6, Rows(0, 5), Parameters(7, 8))]
-    assert launches.put_there == []
+    [(kernel, _, args)] = launches.put_there
+    assert (kernel, [int(arg) for arg in args]) == ("tail", [256, 1, 2, 3, 4, 7, 8, 5, 6, 0, 5])
 
 
 def test_features_that_are_not_padded_are_refused(launches):

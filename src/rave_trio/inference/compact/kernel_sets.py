@@ -19,4 +19,4 @@ def kernels_for(capability: tuple[int, int], *, fp8: bool = False) -> MakeKernel
         return MmaKernels
     from rave_trio.inference.compact.wgmma_kernels import WgmmaKernels
 
-    return functools.partial(WgmmaKernels, others=MmaKernels, fp8=fp8)
+    return functools.partial(WgmmaKernels, fp8=fp8)

@@ -19,6 +19,11 @@ adds each remainder to the same channel's sum, as through the weight of the midd
 
 After the bias comes ``x > 0 ? x : slope * x``, and then rounding.  The tail's output ``c * factor**2 + i * factor + j``
 of the pixel (y, x) is plane c's sample (y * factor + i, x * factor + j).
+
+Where :attr:`KernelSet.resizes_at_once` the resize is within the tail's weights and bias, and its outputs are sums in
+the places of samples: ``c * factor**2 + v * factor + h`` is the v-th sum of rows of the h-th sum of columns of the
+pixel's samples of plane c.  Sums up to before ``scale`` are of the samples as the pixel's own results count them; sum
+``scale`` is the first sample and sum ``scale + 1`` the last one, which neighbours count; others are zero.
 """
 
 from __future__ import annotations
@@ -234,9 +239,9 @@ class KernelSet(Protocol):
     ) -> None:
         """The last convolution and the resampling at once, of the activations at ``source`` into the result.
 
-        What the tail would have left to the resize is not rounded, and written nowhere.  ``rows`` are the resize's;
-        what is read around them is as far as both reach, and ends at ``height`` only where the picture does.  Called
-        only if :attr:`resizes_at_once`.
+        The tail's outputs are the sums that it has then, of which none is rounded or written anywhere.  ``rows`` are
+        the resize's; what is read around them is as far as both reach, and ends at ``height`` only where the picture
+        does.  Called only if :attr:`resizes_at_once`.
         """
 
     def tail_into(self, target: SurfaceDescriptor, *, dither: bool) -> SurfaceTail | None:

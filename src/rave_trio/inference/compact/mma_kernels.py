@@ -107,6 +107,115 @@ def resize_source(architecture: Architecture) -> KernelSource:
     return _source("resize", constants, "pictures.cuh", "resize.cu")
 
 
+class Head:
+    """The first convolution, compiled and loaded onto the device of a stream."""
+
+    def __init__(self, architecture: Architecture, launcher: Any, stream: Any) -> None:
+        self._launcher = launcher
+        self._kernel = launcher.load(stream, head_source(architecture))
+
+    def __call__(
+        self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
+    ) -> None:
+        """See the protocol."""
+        across, down = HEAD_TILE
+        self._launcher.put(
+            raw,
+            self._kernel,
+            (-(-width // across), -(-(rows.end - rows.begin) // down)),
+            (HEAD_THREADS,),
+            *_plane_arguments(picture),
+            target,
+            parameters.weights,
+            parameters.bias,
+            parameters.slope,
+            *_sizes(height, width, rows),
+        )
+
+
+class Convolution:
+    """A kernel of the trunk or the tail, likewise."""
+
+    def __init__(self, kernel: ConvolutionKernel, launcher: Any, stream: Any) -> None:
+        self._launcher = launcher
+        self._processors = launcher.processors(stream)
+        self._how = kernel
+        self._kernel = launcher.load(stream, kernel.source, shared_bytes=kernel.tiling.shared_bytes)
+
+    def put(self, raw: Any, height: int, width: int, rows: Rows, *args: Any) -> None:
+        """``args`` stand before the sizes."""
+        self._launcher.put(
+            raw,
+            self._kernel,
+            self._how.grid(width, rows.end - rows.begin, self._processors),
+            (self._how.tiling.threads,),
+            *args,
+            *_sizes(height, width, rows),
+            shared_bytes=self._how.tiling.shared_bytes,
+        )
+
+
+class Trunk:
+    """A convolution between activations, likewise; with the best tiling for the device unless one is given."""
+
+    def __init__(self, architecture: Architecture, launcher: Any, stream: Any, tiling: Tiling | None = None) -> None:
+        self._convolution = Convolution(trunk_kernel(architecture, launcher.arch(stream), tiling), launcher, stream)
+
+    def __call__(
+        self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
+    ) -> None:
+        """See the protocol."""
+        packed = parameters.weights, parameters.bias, parameters.slope
+        self._convolution.put(raw, height, width, rows, source, target, *packed)
+
+
+class Tail:
+    """The last convolution and the pixel shuffle, likewise."""
+
+    def __init__(self, architecture: Architecture, launcher: Any, stream: Any, tiling: Tiling | None = None) -> None:
+        self._convolution = Convolution(tail_kernel(architecture, launcher.arch(stream), tiling), launcher, stream)
+
+    def __call__(
+        self,
+        raw: Any,
+        source: int,
+        picture: Planes,
+        target: Planes,
+        height: int,
+        width: int,
+        rows: Rows,
+        parameters: Parameters,
+    ) -> None:
+        """See the protocol."""
+        planes = *_plane_arguments(picture), *_plane_arguments(target)
+        self._convolution.put(raw, height, width, rows, source, *planes, parameters.weights, parameters.bias)
+
+
+class Resize:
+    """The resampling, of an architecture that has one, likewise."""
+
+    def __init__(self, architecture: Architecture, launcher: Any, stream: Any) -> None:
+        self._launcher = launcher
+        self._pixels = resize_pixels(architecture)
+        self._kernel = launcher.load(stream, resize_source(architecture))
+
+    def __call__(
+        self, raw: Any, source: Planes, picture: Planes, target: Planes, height: int, width: int, rows: Rows
+    ) -> None:
+        """See the protocol."""
+        columns = -(-width // self._pixels)
+        self._launcher.put(
+            raw,
+            self._kernel,
+            (-(-columns // RESIZE_THREADS), -(-(rows.end - rows.begin) // RESIZE_DOWN), PLANES),
+            (RESIZE_THREADS,),
+            *_plane_arguments(source),
+            *_plane_arguments(picture),
+            *_plane_arguments(target),
+            *_sizes(height, width, rows),
+        )
+
+
 class MmaKernels:
     """A :class:`~rave_trio.inference.compact.kernels_protocol.KernelSet`: see there for shapes, threads and streams."""
 
@@ -126,92 +235,11 @@ class MmaKernels:
 
         Compute capability 8.0 or newer.  Tilings are the best for the device unless given, as for measuring.
         """
-        arch = launcher.arch(stream)
-        self._architecture = architecture
-        self._launcher = launcher
-        self._processors = launcher.processors(stream)
-        self._trunk_kernel = trunk_kernel(architecture, arch, trunk_tiling)
-        self._tail_kernel = tail_kernel(architecture, arch, tail_tiling)
-        self._head = launcher.load(stream, head_source(architecture))
-        self._trunk, self._tail = (
-            launcher.load(stream, kernel.source, shared_bytes=kernel.tiling.shared_bytes)
-            for kernel in (self._trunk_kernel, self._tail_kernel)
-        )
-        self._resize = None if architecture.resampling is None else launcher.load(stream, resize_source(architecture))
-
-    def head(
-        self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
-    ) -> None:
-        across, down = HEAD_TILE
-        self._launcher.put(
-            raw,
-            self._head,
-            (-(-width // across), -(-(rows.end - rows.begin) // down)),
-            (HEAD_THREADS,),
-            *_plane_arguments(picture),
-            target,
-            parameters.weights,
-            parameters.bias,
-            parameters.slope,
-            *_sizes(height, width, rows),
-        )
-
-    def trunk(
-        self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
-    ) -> None:
-        self._launcher.put(
-            raw,
-            self._trunk,
-            self._trunk_kernel.grid(width, rows.end - rows.begin, self._processors),
-            (self._trunk_kernel.tiling.threads,),
-            source,
-            target,
-            parameters.weights,
-            parameters.bias,
-            parameters.slope,
-            *_sizes(height, width, rows),
-            shared_bytes=self._trunk_kernel.tiling.shared_bytes,
-        )
-
-    def tail(
-        self,
-        raw: Any,
-        source: int,
-        picture: Planes,
-        target: Planes,
-        height: int,
-        width: int,
-        rows: Rows,
-        parameters: Parameters,
-    ) -> None:
-        self._launcher.put(
-            raw,
-            self._tail,
-            self._tail_kernel.grid(width, rows.end - rows.begin, self._processors),
-            (self._tail_kernel.tiling.threads,),
-            source,
-            *_plane_arguments(picture),
-            *_plane_arguments(target),
-            parameters.weights,
-            parameters.bias,
-            *_sizes(height, width, rows),
-            shared_bytes=self._tail_kernel.tiling.shared_bytes,
-        )
-
-    def resize(
-        self, raw: Any, source: Planes, picture: Planes, target: Planes, height: int, width: int, rows: Rows
-    ) -> None:
-        columns = -(-width // resize_pixels(self._architecture))
-        self._launcher.put(
-            raw,
-            self._resize,
-            (-(-columns // RESIZE_THREADS), -(-(rows.end - rows.begin) // RESIZE_DOWN), PLANES),
-            (RESIZE_THREADS,),
-            *_plane_arguments(source),
-            *_plane_arguments(picture),
-            *_plane_arguments(target),
-            *_sizes(height, width, rows),
-        )
+        self.head = Head(architecture, launcher, stream)
+        self.trunk = Trunk(architecture, launcher, stream, trunk_tiling)
+        self.tail = Tail(architecture, launcher, stream, tail_tiling)
+        if architecture.resampling is not None:
+            self.resize = Resize(architecture, launcher, stream)
 
     def tail_resized(self, *_: Any) -> None:
         """Not here."""

@@ -58,7 +58,7 @@ class CompactNetwork:
         self._player = player
         self._height, self._width = height, width
         self._strips = strips(architecture, len(net.layers), height, strip)
-        numbers = packed(net, calibrated(net) if kernels.fp8 else None)
+        numbers = packed(net, calibrated(net) if kernels.fp8 else None, resized=kernels.resizes_at_once)
         buffer = aligned(buffer_bytes(architecture, len(net.layers), height, width, strip, fp8=kernels.fp8))
         self._surfaces = surfaces
         shapes = [] if surfaces is None else surfaces.shapes

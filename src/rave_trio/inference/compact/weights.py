@@ -19,6 +19,7 @@ from rave_trio.inference.compact.calibration import Calibration, reordered
 from rave_trio.inference.compact.kernels_protocol import HEAD_STEPS, PLANES, REMAINING, TAPS, Parameters
 from rave_trio.inference.compact.net import CompactNet, Floats, Layer
 from rave_trio.inference.compact.strips import aligned
+from rave_trio.inference.compact.sums import summed
 
 FEWEST_FP8_LAYERS = 2
 """Of a trunk: its first one reads fp16 and its last one writes it."""
@@ -64,15 +65,18 @@ def _parameters(addresses: list[int], narrow: bool) -> Parameters:
     return Parameters(weights, bias, slope, scale, narrow)
 
 
-def packed(net: CompactNet, calibration: Calibration | None = None) -> Packed:
+def packed(net: CompactNet, calibration: Calibration | None = None, *, resized: bool = False) -> Packed:
     """In fp16, bias and slopes in fp32, padded as the architecture says.  Weights beyond fp16 become its largest.
 
-    With a ``calibration`` the trunk, of at least :data:`FEWEST_FP8_LAYERS`, is in fp8.
+    With a ``calibration`` the trunk, of at least :data:`FEWEST_FP8_LAYERS`, is in fp8.  With ``resized`` the tail's are
+    for :meth:`~rave_trio.inference.compact.kernels_protocol.KernelSet.tail_resized`.
     """
     features, outputs = net.architecture.features, net.architecture.outputs
     if calibration is not None:
         net = reordered(net, calibration.order)
     head, *trunk, tail = net.layers
+    if resized:
+        tail = summed(tail, net.architecture)
     between = _halves(trunk, features) if calibration is None else _narrow(trunk, calibration, features)
     layers = [_half(_head(head, features), head), *between, _half(_taps(tail, outputs, features), tail)]
     arrays, places = [], []

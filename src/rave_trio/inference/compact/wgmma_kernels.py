@@ -19,13 +19,14 @@ from rave_trio.inference.compact.kernels_protocol import (
     FEATURES,
     PLANES,
     Architecture,
-    MakeKernels,
     Parameters,
     Planes,
     Rows,
     SurfaceTail,
     remainders_at,
 )
+from rave_trio.inference.compact.mma_kernels import Head, Resize, Tail
+from rave_trio.inference.compact.sums import resizes_within_weights
 
 ARCH = "sm_90a"
 """The only one that has these instructions."""
@@ -54,9 +55,6 @@ PRODUCT_ROWS = 64
 
 TAIL_FEATURES = (16, 32, 48, 64)
 """Where the tail is computed here; elsewhere by the other kernels."""
-
-MOST_RESIZED = 2
-"""Up to which scale the tail resizes: with 3 x 3 results of a pixel it takes longer than tail and resize one by one."""
 
 
 @attrs.frozen
@@ -150,24 +148,15 @@ def tail_tiling(architecture: Architecture) -> Tiling:
 
 
 def resizes_at_once(architecture: Architecture) -> bool:
-    """Whether one kernel is tail and resize: where the result is small, smaller than the samples, and depends on a
-    pixel's own samples and at most one beyond, above or below but not both."""
-    if architecture.resampling is None or architecture.features not in TAIL_FEATURES:
-        return False
-    first, weights = taps(architecture.resampling)
-    last = first + weights.shape[1] - 1
-    if architecture.factor < 3 or architecture.scale > min(MOST_RESIZED, architecture.factor - 1):
-        return False
-    if first < -1 or last > architecture.factor:
-        return False
-    return first == 0 or last < architecture.factor or not (weights[:, 0] * weights[:, -1]).any()
+    """Whether one kernel is tail and resize."""
+    return architecture.features in TAIL_FEATURES and resizes_within_weights(architecture)
 
 
 def resized_tiling(architecture: Architecture) -> Tiling:
     """For a tail that resizes: its ring is smaller by what rows hand on, HANDED_BYTES in wgmma_tail_resized.cu."""
     assert architecture.resampling is not None
-    first, weights = taps(architecture.resampling)
-    awaiting = int(np.count_nonzero(weights[:, architecture.factor - first :].any(axis=1)))
+    first, weights = taps(architecture.resampling, architecture.factor)
+    awaiting = int(np.count_nonzero(weights[:, 1 - first :].any(axis=1)))
     handed = PLANES * (1 + awaiting) * architecture.scale * WIDTH
     staged = architecture.outputs * STAGE_PITCH
     room = SHARED_BYTES - BESIDE_BYTES - GROUPS * (2 * handed + staged) * FLOAT_BYTES
@@ -199,12 +188,11 @@ def tail_source(architecture: Architecture) -> KernelSource:
 
 
 def resized_source(architecture: Architecture) -> KernelSource:
-    """The same and the resize, where :func:`resizes_at_once`."""
+    """The same and the resize, where :func:`resizes_at_once`; of a tail that is :func:`summed`."""
     assert architecture.resampling is not None
     constants = [
         *resized_tiling(architecture).constants(),
         f"constexpr int FACTOR = {architecture.factor}, SCALE = {architecture.scale};",
-        *taps_table("SAMPLE", architecture.resampling),
         *taps_table("PICTURE", architecture.resampling, architecture.factor),
         flag("SKIP", architecture.skip),
         flag("CLIP", architecture.clip),
@@ -245,12 +233,14 @@ class WgmmaKernels:
         architecture: Architecture,
         launcher: Any,
         stream: Any,
-        others: MakeKernels,
         *,
         fp8: bool = False,
         at_once: bool = True,
     ) -> None:
-        """``others`` makes the kernels for what is limited by memory, which need none of these instructions.
+        """Compile and load what ``architecture`` needs onto the device of ``stream``.
+
+        The head, a resize by itself and a tail of many features are those of
+        :mod:`~rave_trio.inference.compact.mma_kernels`.
 
         With ``fp8`` layers of the trunk may read and write e4m3: see
         :class:`rave_trio.inference.compact.kernels_protocol.Parameters`.  Without ``at_once`` a resize is always a
@@ -263,24 +253,23 @@ class WgmmaKernels:
         self._launcher, self._stream = launcher, stream
         self._at_once = at_once
         self._processors = launcher.processors(stream)
-        self._others = others(architecture, launcher, stream)
+        self.head = Head(architecture, launcher, stream)
         tilings = [trunk_tiling(architecture.features, precision) for precision in (FP8 if fp8 else (HALF,))]
         self._trunk = {
             tiling.precision: (tiling, self._load(stream, trunk_source(tiling)), tiling.features // tiling.outputs)
             for tiling in tilings
         }
         self.resizes_at_once = at_once and resizes_at_once(architecture)
-        self._tail = self._resized = None
+        self._tail = self._resized = self._wide_tail = None
         if self.resizes_at_once:
             self._resized = resized_tiling(architecture), self._load(stream, resized_source(architecture))
-        elif architecture.features in TAIL_FEATURES:
+            return
+        if architecture.resampling is not None:
+            self.resize = Resize(architecture, launcher, stream)
+        if architecture.features in TAIL_FEATURES:
             self._tail = tail_tiling(architecture), self._load(stream, tail_source(architecture))
-
-    def head(
-        self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
-    ) -> None:
-        """See the protocol."""
-        self._others.head(raw, picture, target, height, width, rows, parameters)
+        else:
+            self._wide_tail = Tail(architecture, launcher, stream)
 
     def trunk(
         self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
@@ -316,9 +305,10 @@ class WgmmaKernels:
         parameters: Parameters,
     ) -> None:
         """See the protocol."""
-        if self._tail is None:
-            self._others.tail(raw, source, picture, target, height, width, rows, parameters)
+        if self._wide_tail is not None:
+            self._wide_tail(raw, source, picture, target, height, width, rows, parameters)
             return
+        assert self._tail is not None
         tiling, kernel = self._tail
         self._put(
             raw,
@@ -334,12 +324,6 @@ class WgmmaKernels:
             target.plane,
             np.int32(width),
         )
-
-    def resize(
-        self, raw: Any, source: Planes, picture: Planes, target: Planes, height: int, width: int, rows: Rows
-    ) -> None:
-        """See the protocol."""
-        self._others.resize(raw, source, picture, target, height, width, rows)
 
     def tail_resized(
         self,

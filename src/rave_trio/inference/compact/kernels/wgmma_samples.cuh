@@ -74,17 +74,23 @@ struct Stage {
     }
 
     __device__ void put(const float (&sums)[SUMS], u32 stage) const {
+        put_half(sums, stage, 0);
+        put_half(sums, stage, 1);
+        wait();
+    }
+
+    __device__ void put_half(const float (&sums)[SUMS], u32 stage, int half) const {
+        const int output = product_row(threadIdx.x % 32 / 4, half);
+        if (output >= OUTPUTS) return;
+        const u32 row = stage + (output * STAGE_PITCH + threadIdx.x % 4 * 2) * 4;
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const int output = product_row(threadIdx.x % 32 / 4, half);
-            if (output >= OUTPUTS) continue;
-            const u32 row = stage + (output * STAGE_PITCH + threadIdx.x % 4 * 2) * 4;
-#pragma unroll
-            for (int i = 0; i < WIDTH / 8; ++i)
-                asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(row + i * 32),
-                             "f"(sums[4 * i + 2 * half] + bias[half]), "f"(sums[4 * i + 2 * half + 1] + bias[half])
-                             : "memory");
-        }
+        for (int i = 0; i < WIDTH / 8; ++i)
+            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(row + i * 32),
+                         "f"(sums[4 * i + 2 * half] + bias[half]), "f"(sums[4 * i + 2 * half + 1] + bias[half])
+                         : "memory");
+    }
+
+    __device__ void wait() const {
         block_wait(OF_GROUP + group, WARPGROUP);
     }
 };

@@ -1,27 +1,35 @@
-// The tail of a network that ends in a resize to fewer samples, in one kernel: its samples, of which every pixel has
-// FACTOR x FACTOR, stay in shared memory and become SCALE x SCALE by weighted sums in both directions; beyond the
-// picture's edges the outermost samples repeat.  The picture is added within the resize, and the result clipped, where that
-// is asked for.
+// The tail of a network that ends in a resize to fewer samples, in one kernel.  The resize is within the weights: in place
+// of a pixel's FACTOR x FACTOR samples the outputs are, in both directions alike, sums of them.  The first SCALE are the
+// pixel's own share of its results; FIRST and LAST are its outermost samples, of which a neighbour's results have a share.
+// Beyond the picture's edges the outermost samples repeat.  The picture is added as it is resized, and the result clipped,
+// where that is asked for.
 //
-// A thread resamples its pixel's samples across, with one of the neighbours' on either side, and then down.  What lies
-// below the pixel is known one unit later, and what lies above it was known one before: with the halo's rows and
-// columns a block has all of it.  So each row hands its last row of samples, resampled across, on to the next one,
-// and the sums of those results that lack the sample below.  It does so before it waits for what the row before hands on:
-// no result depends on the samples on both sides, and so no row has to wait for all rows before it.
+// A thread completes its pixel's sums across, with those of the neighbours on either side, and then down.  What lies below
+// the pixel is known one unit later, and what lies above it was known one before: with the halo's rows and columns a block
+// has all of it.  So each row hands its last samples on to the next one, and those results that lack the sample below.  It
+// does so before it waits for what the row before hands on: no result depends on the samples on both sides, and so no row
+// has to wait for all rows before it.
 //
-// Before this text, beside what wgmma_samples.cuh wants: SCALE, SKIP, CLIP, SHARED_BYTES that a block has, and weights:
-// of samples from SAMPLE_FIRST on SAMPLE_TAPS[SCALE][SAMPLE_SPAN], and of pixels likewise PICTURE_TAPS.
+// Before this text, beside what wgmma_samples.cuh wants: SCALE, SKIP, CLIP, SHARED_BYTES that a block has, and
+// PICTURE_TAPS[SCALE][PICTURE_SPAN]: what each result has of a pixel's samples, all together, for the pixels from
+// PICTURE_FIRST on.
 
-static_assert(HALO == 1 && SAMPLE_FIRST >= -1 && SAMPLE_FIRST + SAMPLE_SPAN <= FACTOR + 1, "one sample beyond a pixel");
-static_assert(PICTURE_FIRST >= -1 && PICTURE_FIRST + PICTURE_SPAN <= 2, "one pixel beyond");
+constexpr int FIRST = SCALE, LAST = SCALE + 1, PARTS = SCALE + 2;
+static_assert(PARTS <= FACTOR, "there are no more sums than samples");
+static_assert(HALO == 1 && PICTURE_FIRST >= -1 && PICTURE_FIRST + PICTURE_SPAN <= 2, "one pixel beyond");
 
-// Of sample `at` of a pixel, -1 to FACTOR, in its result `phase`.
-__device__ constexpr float tap(int phase, int at) {
-    return at < SAMPLE_FIRST || at >= SAMPLE_FIRST + SAMPLE_SPAN ? 0 : SAMPLE_TAPS[phase][at - SAMPLE_FIRST];
+// What result `phase` has of the pixel's own samples (0), the one before (-1) and the one behind (1).
+__device__ constexpr float tap(int phase, int pixel) {
+    return pixel < PICTURE_FIRST || pixel >= PICTURE_FIRST + PICTURE_SPAN ? 0 : PICTURE_TAPS[phase][pixel - PICTURE_FIRST];
+}
+
+// What a sum is if all samples are 1.
+__device__ constexpr float total(int part) {
+    return part < SCALE ? tap(part, 0) : 1;
 }
 
 __device__ constexpr bool awaits_next(int phase) {
-    return tap(phase, FACTOR) != 0;
+    return tap(phase, 1) != 0;
 }
 
 __device__ constexpr bool needs_last(int phase) {
@@ -35,7 +43,7 @@ __device__ constexpr bool is_one_sided() {
 }
 static_assert(is_one_sided(), "no result depends on samples on both sides");
 
-// Where the results of `phase`, which awaits the next row, are among what a row hands on of a plane.
+// Where the results of `phase`, which awaits the next row, are among what a row hands on of a plane, behind its last samples.
 __device__ constexpr int place_of(int phase) {
     int rows = 1;
     for (int i = 0; i < phase; ++i) rows += awaits_next(i);
@@ -48,19 +56,8 @@ constexpr int UNDER_WAY = 2 * GROUPS;    // rows that may have handed something 
 static_assert(1024 + Ring::BYTES + GROUPS * STAGE_BYTES + UNDER_WAY * HANDED_BYTES + Ring::BARRIER_BYTES <= SHARED_BYTES,
               "it fits");
 
-__device__ inline void fetch_ahead(const u16* sample) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(sample));
-}
-
-// What a thread keeps of a row in each plane until the row before has handed on: results of the phases that lack what lies
-// above.
-using Kept = float[PLANES][SCALE][SCALE];
-
-// Where a pixel's first row of samples, resampled across, is kept: in place of samples that no neighbour reads.
-__device__ inline u32 place_of_first(u32 stage, int plane, int s) {
-    static_assert(FACTOR >= 3 && SCALE <= FACTOR, "there are such samples");
-    return stage + (plane * SAMPLES + s * FACTOR + 1) * STAGE_PITCH * 4;
-}
+using Pixels = float[PLANES][3];          // of the picture, with one on either side
+using Rows = float[PLANES][PARTS][SCALE];  // a pixel's sums down of its results across
 
 struct StoreResized {
     Planes picture, target;
@@ -75,14 +72,20 @@ struct StoreResized {
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
         const int pixel = threadIdx.x % WARPGROUP, x = unit.x() + pixel, y = unit.y(work);
         const bool has_results = pixel >= HALO && pixel < WIDTH - HALO && x < width;
-        through.put(sums, stage);
-        Kept kept;
-        const u32 samples = stage + pixel * 4;
-        const bool is_own = unit.before(work) > 0 && unit.from_here(work) > 1;
-        if (has_results) resample_row(samples, x, y, is_own, from_row(unit.number), kept);
+        Pixels pixels;
+        Rows rows;
+        through.put_half(sums, stage, 0);  // which leaves registers for what is read meanwhile
+        read_picture(x, y, pixels);
+        through.put_half(sums, stage, 1);
+        through.wait();
+        if (has_results) {
+            complete_across(stage + pixel * 4, x, rows);
+            if (SKIP) add_picture(pixels, rows);
+            hand_on(rows, from_row(unit.number));
+        }
         if (unit.number + 1 < work.last) block_arrive(HANDED_ON + unit.number % UNDER_WAY, MULTIPLYING);
         if (unit.number > work.first) block_wait(HANDED_ON + (unit.number - 1) % UNDER_WAY, MULTIPLYING);
-        if (has_results) complete(unit, samples, x, y, is_own, kept);
+        if (has_results) complete_down(unit, x, y, rows);
     }
 
     // Where the thread's pixel finds what the row of unit `number` hands on.
@@ -90,81 +93,66 @@ struct StoreResized {
         return handed + number % UNDER_WAY * HANDED_BYTES + threadIdx.x % WARPGROUP * 4;
     }
 
-    // The picture's pixels around (x, y); and has the cache get what this warpgroup's next row will read.
-    __device__ void read_picture(int plane, int x, int y, float (&out)[PICTURE_SPAN]) const {
-        const u16* const samples = picture.samples + plane * picture.plane;
-        const u16* const row = samples + (long long)min(max(y, 0), height - 1) * width;
+    __device__ void read_picture(int x, int y, Pixels& pixels) const {
+        const long long row = (long long)min(max(y, 0), height - 1) * width;
 #pragma unroll
-        for (int k = 0; k < PICTURE_SPAN; ++k)
-            out[k] = SKIP ? read_sample(row + min(max(x + PICTURE_FIRST + k, 0), width - 1)) : 0;
-        if (SKIP) fetch_ahead(samples + (long long)min(max(y + GROUPS, 0), height - 1) * width + x);
+        for (int plane = 0; plane < PLANES; ++plane)
+#pragma unroll
+            for (int i = 0; i < 3; ++i)
+                pixels[plane][i] = SKIP
+                    ? read_sample(picture.samples + plane * picture.plane + row + min(max(x + i - 1, 0), width - 1)) : 0;
     }
 
-    __device__ void resample_row(u32 stage, int x, int y, bool is_own, u32 to, Kept& kept) const {
-        float pixels[2][PICTURE_SPAN];
-        read_picture(0, x, y, pixels[0]);
+    __device__ void complete_across(u32 stage, int x, Rows& rows) const {
+        constexpr int PITCH = STAGE_PITCH * 4;
+        const int to_left = x == 0 ? FIRST * PITCH : LAST * PITCH - 4;
+        const int to_right = x + 1 == width ? LAST * PITCH : FIRST * PITCH + 4;
 #pragma unroll
-        for (int plane = 0; plane < PLANES; ++plane) {
-            if (plane + 1 < PLANES) read_picture(plane + 1, x, y, pixels[(plane + 1) % 2]);
-            float across[FACTOR][SCALE];
-            resample_across(stage + plane * SAMPLES * STAGE_PITCH * 4, x, pixels[plane % 2], across);
-            const u32 to_plane = to + plane * HANDED * WIDTH * 4;
+        for (int plane = 0; plane < PLANES; ++plane)
 #pragma unroll
-            for (int s = 0; s < SCALE; ++s) {
-                write_shared(place_of_first(stage, plane, s), across[0][s]);
-                write_shared(to_plane + s * WIDTH * 4, across[FACTOR - 1][s]);
-            }
-#pragma unroll
-            for (int phase = 0; phase < SCALE; ++phase) {
-                float values[SCALE];
+            for (int part = 0; part < PARTS; ++part) {
+                const u32 row = stage + (plane * SAMPLES + part * FACTOR) * PITCH;
 #pragma unroll
                 for (int s = 0; s < SCALE; ++s) {
-                    values[s] = 0;
-#pragma unroll
-                    for (int i = 0; i < FACTOR; ++i)
-                        if (tap(phase, i) != 0) values[s] = fmaf(tap(phase, i), across[i][s], values[s]);
-                    if (awaits_next(phase)) write_shared(to_plane + (place_of(phase) + s) * WIDTH * 4, values[s]);
-                    if (needs_last(phase)) kept[plane][phase][s] = values[s];
+                    float& sum = rows[plane][part][s];
+                    sum = read_shared(row + s * PITCH);
+                    if (tap(s, -1) != 0) sum = fmaf(tap(s, -1), read_shared(row + to_left), sum);
+                    if (tap(s, 1) != 0) sum = fmaf(tap(s, 1), read_shared(row + to_right), sum);
                 }
-                if (!awaits_next(phase) && !needs_last(phase) && is_own) write(plane, x, y, phase, values);
             }
-        }
     }
 
-    // All rows of a pixel's samples have the same of the picture.
-    __device__ void resample_across(
-        u32 samples, int x, const float (&pixels)[PICTURE_SPAN], float (&out)[FACTOR][SCALE]) const {
-        constexpr int LAST = (FACTOR - 1) * STAGE_PITCH * 4;
-        const int to_left = x == 0 ? 0 : LAST - 4, to_right = x + 1 == width ? LAST : 4;
-        float skips[SCALE];
+    // All samples of a pixel have the same of the picture.
+    __device__ void add_picture(const Pixels& pixels, Rows& rows) const {
 #pragma unroll
-        for (int s = 0; s < SCALE; ++s) {
-            skips[s] = 0;
-#pragma unroll
-            for (int k = 0; k < PICTURE_SPAN; ++k)
-                if (SKIP && PICTURE_TAPS[s][k] != 0) skips[s] = fmaf(PICTURE_TAPS[s][k], pixels[k], skips[s]);
-        }
-#pragma unroll
-        for (int i = 0; i < FACTOR; ++i) {
-            const u32 row = samples + i * FACTOR * STAGE_PITCH * 4;
-            float values[FACTOR + 2];
-            values[0] = read_shared(row + to_left);
-#pragma unroll
-            for (int j = 0; j < FACTOR; ++j) values[1 + j] = read_shared(row + j * STAGE_PITCH * 4);
-            values[FACTOR + 1] = read_shared(row + to_right);
+        for (int plane = 0; plane < PLANES; ++plane)
 #pragma unroll
             for (int s = 0; s < SCALE; ++s) {
-                out[i][s] = skips[s];
+                float across = 0;
 #pragma unroll
-                for (int j = 0; j < FACTOR + 2; ++j)
-                    if (tap(s, j - 1) != 0) out[i][s] = fmaf(tap(s, j - 1), values[j], out[i][s]);
+                for (int i = 0; i < 3; ++i)
+                    if (tap(s, i - 1) != 0) across = fmaf(tap(s, i - 1), pixels[plane][i], across);
+#pragma unroll
+                for (int part = 0; part < PARTS; ++part)
+                    rows[plane][part][s] = fmaf(total(part), across, rows[plane][part][s]);
             }
-        }
     }
 
-    // Beyond the picture's edges lies what is next to them.
-    __device__ void complete(const Unit& unit, u32 stage, int x, int y, bool is_own, const Kept& kept) const {
-        const bool is_handed = unit.number > work.first, completes_last = unit.before(work) > 1;
+    __device__ void hand_on(const Rows& rows, u32 to) const {
+#pragma unroll
+        for (int plane = 0; plane < PLANES; ++plane)
+#pragma unroll
+            for (int s = 0; s < SCALE; ++s) {
+                const u32 place = to + (plane * HANDED + s) * WIDTH * 4;
+                write_shared(place, rows[plane][LAST][s]);
+#pragma unroll
+                for (int phase = 0; phase < SCALE; ++phase)
+                    if (awaits_next(phase)) write_shared(place + place_of(phase) * WIDTH * 4, rows[plane][phase][s]);
+            }
+    }
+
+    __device__ void complete_down(const Unit& unit, int x, int y, const Rows& rows) const {
+        const bool is_own = unit.before(work) > 0 && unit.from_here(work) > 1, completes_last = unit.before(work) > 1;
         const u32 from = from_row(unit.number - 1);
 #pragma unroll
         for (int plane = 0; plane < PLANES; ++plane) {
@@ -172,10 +160,9 @@ struct StoreResized {
             float above[SCALE], below[SCALE];  // of this row, and of the one before
 #pragma unroll
             for (int s = 0; s < SCALE; ++s) {
-                const float last = is_handed ? read_shared(from_plane + s * WIDTH * 4) : 0;
-                const float first = read_shared(place_of_first(stage, plane, s));
-                above[s] = y > 0 ? last : first;
-                below[s] = y < height ? first : last;
+                const float last = unit.number > work.first ? read_shared(from_plane + s * WIDTH * 4) : 0;
+                above[s] = y > 0 ? last : rows[plane][FIRST][s];
+                below[s] = y < height ? rows[plane][FIRST][s] : last;
             }
 #pragma unroll
             for (int phase = 0; phase < SCALE; ++phase) {
@@ -184,13 +171,12 @@ struct StoreResized {
 #pragma unroll
                     for (int s = 0; s < SCALE; ++s)
                         values[s] = fmaf(
-                            tap(phase, FACTOR), below[s], read_shared(from_plane + (place_of(phase) + s) * WIDTH * 4));
+                            tap(phase, 1), below[s], read_shared(from_plane + (place_of(phase) + s) * WIDTH * 4));
                     write(plane, x, y - 1, phase, values);
                 }
-                if (needs_last(phase) && is_own) {
+                if (!awaits_next(phase) && is_own) {
 #pragma unroll
-                    for (int s = 0; s < SCALE; ++s)
-                        values[s] = fmaf(tap(phase, -1), above[s], kept[plane][phase][s]);
+                    for (int s = 0; s < SCALE; ++s) values[s] = fmaf(tap(phase, -1), above[s], rows[plane][phase][s]);
                     write(plane, x, y, phase, values);
                 }
             }
