@@ -138,6 +138,27 @@ def session_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
 
 @pytest.fixture(scope="session")
+def long_clip(session_clip: Callable[..., Path]) -> Path:
+    """3000 frames with sound, so that a run is never over before it is stopped: 120 of them, again and again."""
+    frames, times = 120, 25
+    piece = session_clip("piece.mkv", frames=frames, audio=True, options={"preset": "ultrafast"})
+    path = piece.with_name("long.mkv")
+    with av.open(piece) as before, av.open(path, "w", options={"avoid_negative_ts": "disabled"}) as after:
+        copies = [after.add_stream_from_template(stream) for stream in before.streams]
+        packets = [packet for packet in before.demux() if packet.dts is not None]
+        for turn in range(times):
+            for packet in packets:
+                copy = Packet(bytes(packet))
+                copy.stream, copy.time_base = copies[packet.stream.index], packet.time_base
+                copy.is_keyframe = packet.is_keyframe
+                shift = round(turn * frames / 25 / packet.time_base)
+                copy.pts, copy.dts, copy.duration = packet.pts + shift, packet.dts + shift, packet.duration
+                if packet.pts >= 0 or turn == 0:  # what primes the sound comes once
+                    after.mux(copy)
+    return path
+
+
+@pytest.fixture(scope="session")
 def nearest_x2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that repeats every pixel twice: fast, and its result is known."""
     scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
@@ -177,9 +198,11 @@ class Called:
 
 
 @pytest.fixture
-def rave(capfd: pytest.CaptureFixture[str]) -> Callable[..., Called]:
-    """Call the command line in this process: ``rave("upscale", source, target)``."""
+def rave(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Called]:
+    """Call the command line in this process: ``rave("upscale", source, target)``.  Estimates are hasty."""
     from rave_trio.cli import main
+
+    monkeypatch.setattr("rave_trio.estimate.SAMPLE_SECONDS", 0.01)
 
     def call(*arguments: object) -> Called:
         status = main([str(argument) for argument in arguments])

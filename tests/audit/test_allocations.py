@@ -18,12 +18,16 @@ PLANE = WIDTH * HEIGHT
 """Bytes of each of the input's, which is 4:4:4."""
 
 
+@pytest.fixture(scope="module")
+def source(session_clip):
+    how = {"width": WIDTH, "height": HEIGHT, "pixel_format": "yuv444p", "options": {"preset": "ultrafast"}}
+    return session_clip("planes.mkv", frames=90, **how)
+
+
 @pytest.fixture
-def looking(clip, nearest_x2, tmp_path, monkeypatch):
+def looking(source, nearest_x2, tmp_path, monkeypatch):
     """A run that is looked at often, and what was seen of it."""
     monkeypatch.setattr(running, "INTERVAL", 0.05)
-    how = {"width": WIDTH, "height": HEIGHT, "pixel_format": "yuv444p", "options": {"preset": "ultrafast"}}
-    source = clip("in.mkv", frames=90, **how)
 
     def run():
         tracemalloc.start()

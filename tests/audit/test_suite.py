@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 
@@ -26,10 +27,17 @@ SMALL = suite.Extent(runs=3, stressed=10, steady=FOUR, short=THREE, large=FOUR)
 def small(monkeypatch):
     """A suite that takes little time: too little to judge some of it."""
     monkeypatch.setattr(suite, "QUICK", SMALL)
+    monkeypatch.setattr(suite, "balanced_run", functools.partial(suite.balanced_run, 40))
 
 
 @pytest.fixture
-def audit(small):
+def light(small, monkeypatch, nearest_x2):
+    """Jobs with a model that takes no time either."""
+    monkeypatch.setattr(suite, "upscale", functools.partial(job.upscale, model=str(nearest_x2)))
+
+
+@pytest.fixture
+def audit(light):
     async def run(source=None):
         report = await suite.audit_engine(source, device="cpu", quick=True)
         return {finding.code: finding for finding in report.findings}
@@ -112,7 +120,7 @@ async def test_a_gpu_whose_copies_cannot_be_recorded_is_audited_without(audit, m
             raise errors.AuditUnavailable("cupti-python is missing")
         return await genuine(*arguments, **options)
 
-    genuine = job.upscale
+    genuine = suite.upscale
     monkeypatch.setattr(suite, "upscale", run)
     found = await audit()
     assert (found["copies"].level, found["copies"].message) == (
@@ -171,7 +179,7 @@ def test_the_command_runs_the_jobs_and_prints_one_object(rave, small, clip):
     assert [each["code"] for each in result.json["audit"]["findings"]] == CODES
 
 
-def test_the_command_tells_what_it_is_at(rave, small):
+def test_the_command_tells_what_it_is_at(rave, light):
     told = rave("audit", "--quick", "--device", "cpu").stderr
     assert "rave-trio: audit: 3 runs of one job ...\n" in told
 

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 import rave_trio
-from rave_trio import files
+from rave_trio import files, tuning
 from rave_trio.bench.schema import benchmark_schema
 
 VALIDATOR = jsonschema.Draft202012Validator(benchmark_schema())
@@ -18,8 +18,10 @@ VALIDATOR = jsonschema.Draft202012Validator(benchmark_schema())
 
 @pytest.fixture
 def bench(rave, nearest_x2, monkeypatch, tmp_path):
-    """The command with a small model on the CPU, in a folder of its own."""
+    """The command with a small model on the CPU, in a folder of its own; sweeps measure for a moment only."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tuning, "SECONDS", 0.01)
+    monkeypatch.setattr(tuning, "WARM_UP", 0.0)
 
     def call(*arguments):
         return rave("benchmark", *arguments, "-m", nearest_x2, "-d", "cpu", "--preset", "ultrafast")

@@ -64,36 +64,44 @@ def real_frame(bunny):
         return frame.to_ndarray(format="rgb24")[40 : 40 + HEIGHT, 100 : 100 + WIDTH] / 255
 
 
-def write(path, rgb, layout, bits, matrix, full):
-    """A lossless clip of two equal frames, and its planes' code values."""
+def pictures(bunny):
+    return {"grey ramp": grey_ramp(), "saturated bars": saturated_bars(), "real frame": real_frame(bunny)}
+
+
+def write(path, shown, layout, bits, matrix, full):
+    """A lossless clip of those pictures, each a frame, and their planes' code values."""
     across, down = LAYOUTS[layout]
-    luma, *chroma = (np.clip(plane, 0, 2**bits - 1) for plane in codes_of(rgb, matrix, bits, full))
-    small = [c.reshape(HEIGHT // down, down, WIDTH // across, across).mean(axis=(1, 3)) for c in chroma]
-    planes = [np.rint(plane).astype(np.uint8 if bits == 8 else np.uint16) for plane in (luma, *small)]
+    written = []
     with av.open(path, "w") as out:
         stream = out.add_stream("ffv1", rate=25, options={"level": "3"})
         stream.width, stream.height = WIDTH, HEIGHT
         stream.pix_fmt = f"yuv{layout}p" + (f"{bits}le" if bits > 8 else "")
         stream.codec_context.colorspace = matrix
         stream.codec_context.color_range = 2 if full else 1
-        for index in range(2):
+        for index, rgb in enumerate(shown):
+            luma, *chroma = (np.clip(plane, 0, 2**bits - 1) for plane in codes_of(rgb, matrix, bits, full))
+            small = [c.reshape(HEIGHT // down, down, WIDTH // across, across).mean(axis=(1, 3)) for c in chroma]
+            planes = [np.rint(plane).astype(np.uint8 if bits == 8 else np.uint16) for plane in (luma, *small)]
             frame = av.VideoFrame(WIDTH, HEIGHT, stream.pix_fmt)
             for target, plane in zip(frame.planes, planes, strict=True):
                 rows = np.frombuffer(target, plane.dtype).reshape(plane.shape[0], -1)
                 rows[:, : plane.shape[1]] = plane
             frame.pts, frame.time_base = index, Fraction(1, 25)
             out.mux(stream.encode(frame))
+            written.append([plane.astype(int) for plane in planes])
         out.mux(stream.encode(None))
-    return [plane.astype(int) for plane in planes]
+    return written
 
 
-def planes_of(path):
+def read(path):
+    """The planes' code values of every frame."""
     with av.open(path) as source:
-        frame = next(source.decode(video=0))
-        kind = np.uint16 if frame.format.components[0].bits > 8 else np.uint8
-        return [
-            np.frombuffer(p, kind).reshape(p.height, -1)[:, : p.width].astype(int) for p in frame.planes
-        ]  # fmt: skip
+        return [planes_of(frame) for frame in source.decode(video=0)]
+
+
+def planes_of(frame):
+    kind = np.uint16 if frame.format.components[0].bits > 8 else np.uint8
+    return [np.frombuffer(p, kind).reshape(p.height, -1)[:, : p.width].astype(int) for p in frame.planes]
 
 
 def away_from_edges(plane):
@@ -103,29 +111,28 @@ def away_from_edges(plane):
     return np.ptp(windows, axis=(2, 3)) <= 1
 
 
-@pytest.mark.parametrize("picture", ["grey_ramp", "saturated_bars", "real_frame"])
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
 @pytest.mark.parametrize("bits", [8, 10, 12])
-def test_code_values_come_through(tmp_path, bunny, identity, nearest_x2, picture, matrix, full, bits):
-    rgb = (
-        real_frame(bunny)
-        if picture == "real_frame"
-        else {"grey_ramp": grey_ramp, "saturated_bars": saturated_bars}[picture]()
-    )
+def test_code_values_come_through(tmp_path, bunny, identity, nearest_x2, matrix, full, bits):
+    shown = pictures(bunny)
     for layout in LAYOUTS:
         source = tmp_path / f"{layout}.mkv"
-        before = write(source, rgb, layout, bits, MATRICES[matrix], full)
+        written = write(source, shown.values(), layout, bits, MATRICES[matrix], full)
         for model, times in ((identity, 1), (nearest_x2, 2)):
             target = tmp_path / f"{layout}-x{times}.mkv"
             rave_trio.upscale_sync(source, target, model=str(model), codec="ffv1", precision="fp32")
-            after = planes_of(target)
-            errors = [abs(a - b.repeat(times, 0).repeat(times, 1)) for a, b in zip(after, before, strict=True)]
-            assert errors[0].max() <= 1, "luma does not depend on what happens to chroma"
-            for error, plane in zip(errors[1:], before[1:], strict=True):
-                smooth = away_from_edges(plane).repeat(times, 0).repeat(times, 1)
-                assert error[smooth].max(initial=0) <= 2
-                assert error[smooth].mean() <= 1 if smooth.any() else True
-            if layout == "444":
-                assert max(error.max() for error in errors) <= 1
+            for name, before, after in zip(shown, written, read(target), strict=True):
+                assert_same_codes(before, after, times, layout, name)
             assert rave_trio.compare(source, target).differences == ()
+
+
+def assert_same_codes(before, after, times, layout, picture):
+    errors = [abs(a - b.repeat(times, 0).repeat(times, 1)) for a, b in zip(after, before, strict=True)]
+    assert errors[0].max() <= 1, f"{picture}: luma does not depend on what happens to chroma"
+    for error, plane in zip(errors[1:], before[1:], strict=True):
+        smooth = away_from_edges(plane).repeat(times, 0).repeat(times, 1)
+        assert error[smooth].max(initial=0) <= 2, picture
+        assert error[smooth].mean() <= 1 if smooth.any() else True, picture
+    if layout == "444":
+        assert max(error.max() for error in errors) <= 1, picture

@@ -6,18 +6,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 Start = Callable[..., subprocess.Popen[str]]
 WaitForFrames = Callable[..., dict[str, object]]
-
-
-@pytest.fixture(scope="session")
-def long_clip(session_clip) -> Path:
-    """Enough frames that a run is never over before it is stopped."""
-    return session_clip("long.mkv", frames=3000, audio=True, options={"preset": "ultrafast"})
 
 
 @pytest.fixture

@@ -92,10 +92,10 @@ def test_the_last_progress_event_says_that_all_is_done(rave, clip, tmp_path, nea
     assert (last["event"], last["done"]) == ("progress", 5)
 
 
-def test_a_configuration_for_upscale_serves_plan_too(rave, bunny, tmp_path, monkeypatch):
+def test_a_configuration_for_upscale_serves_plan_too(rave, clip, tmp_path, nearest_x2):
     config = tmp_path / "mine.toml"
     config.write_text('[upscale]\nprogress = "off"\ncrf = 21\n')
-    result = rave("plan", bunny, tmp_path / "out.mkv", "--config", config, "--json")
+    result = rave("plan", clip(frames=1), tmp_path / "out.mkv", "-m", nearest_x2, "--config", config, "--json")
     assert result.json["plan"]["output"]["encoder_options"]["crf"] == "21"
 
 
