@@ -142,7 +142,8 @@ def _units(weights: Floats, energy: npt.NDArray[Any]) -> Floats:
     errors = []
     for units in tried:
         across = units[:, np.newaxis, np.newaxis, np.newaxis]
-        errors.append(np.square(e4m3.rounded(weights / across) * across - weights).sum(axis=(2, 3)) @ energy)
+        more = e4m3.rounded(weights / across) * across - weights
+        errors.append((np.square(more).sum(axis=(2, 3)) + np.square(more.sum(axis=(2, 3)))) @ energy)
     best = np.argmin(errors, axis=0)
     result: Floats = np.array(tried)[best, np.arange(len(weights))].astype(np.float32)
     return result
