@@ -9,11 +9,15 @@ from cuda_rigs import open_gpu
 import rave_trio
 from rave_trio import errors, job
 from rave_trio.audit.clip import psnr
+from rave_trio.inference.compact.kernel_sets import FP8_CAPABILITY
 from rave_trio.testing import Fault, FaultPlan, Planted, every_fault
 
 FRAMES = 12
 CLOSE = 50.0
 """dB between fp16 and fp32 as RGB of 8 bit, where one code value of chroma is two."""
+
+CLOSE_IN_FP8 = 40.0
+"""The same between fp8 and fp16."""
 
 KINDS = ("exception", "out_of_memory", "disk_full", "encoder_refusal", "short_read")
 ENDED = {
@@ -85,6 +89,21 @@ async def test_frames_are_those_of_the_cpu_at_their_times(gpu_run, source, tmp_p
     assert compared.same, compared.differences
     for found, exact in zip(reading.frames(report.output), reading.frames(expected.output), strict=True):
         assert psnr(found, exact) > CLOSE
+
+
+async def test_a_run_in_fp8_gives_the_frames_of_fp16_but_for_rounding(gpu_run, reading):
+    device = open_gpu()
+    capability = device.compute_capability
+    device.close()
+    if capability != FP8_CAPABILITY:
+        pytest.skip("the GPU has no kernels in fp8")
+    report = await gpu_run(codec="ffv1", precision="fp16")
+    expected = reading.frames(report.output)
+    for precision in ("fp8", "fastest"):
+        report = await gpu_run(codec="ffv1", precision=precision, overwrite=True)
+        assert (report.plan.precision, report.frames) == ("fp8", FRAMES)
+        for found, other in zip(reading.frames(report.output), expected, strict=True):
+            assert psnr(found, other) > CLOSE_IN_FP8
 
 
 @pytest.mark.parametrize(("batch", "streams"), [(4, 1), (1, 2), (5, 2)])

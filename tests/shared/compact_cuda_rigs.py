@@ -79,7 +79,7 @@ class CompactWgmmaStripsRig(CompactWgmmaRig):
 class CompactFp8Rig(CompactWgmmaRig):
     """Trunks in fp8."""
 
-    tolerance = 3e-2
+    tolerance = 8e-2
     shipped_tolerance = 0.25
 
     def kernels(self) -> MakeKernels:

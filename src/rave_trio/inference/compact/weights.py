@@ -24,6 +24,9 @@ from rave_trio.inference.compact.sums import summed
 FEWEST_FP8_LAYERS = 2
 """Of a trunk: its first one reads fp16 and its last one writes it."""
 
+HANDED_ON = 0.6
+"""Of the error of a rounded tap, to the next one."""
+
 UNITS = 8
 """Tried for the weights of each output."""
 
@@ -124,7 +127,8 @@ def _eighths(
     """A layer that reads e4m3, of inputs with these scales and mean squares."""
     weights = layer.weights * read[:, np.newaxis, np.newaxis]
     units = _units(weights, energy / np.square(read))
-    codes = e4m3.encoded(_taps(attrs.evolve(layer, weights=weights / units[:, None, None, None]), features, features))
+    rounded = attrs.evolve(layer, weights=_rounded(weights / units[:, np.newaxis, np.newaxis, np.newaxis]))
+    codes = e4m3.encoded(_taps(rounded, features, features))
     own = np.arange(min(len(units), REMAINING))
     through = weights[own, own, 1, 1] / written[own]
     return _Pieces(
@@ -146,10 +150,25 @@ def _units(weights: Floats, energy: npt.NDArray[Any]) -> Floats:
     errors = []
     for units in tried:
         across = units[:, np.newaxis, np.newaxis, np.newaxis]
-        errors.append(np.square(e4m3.rounded(weights / across) * across - weights).sum(axis=(2, 3)) @ energy)
+        more = e4m3.rounded(weights / across) * across - weights
+        errors.append((np.square(more).sum(axis=(2, 3)) + np.square(more.sum(axis=(2, 3)))) @ energy)
     best = np.argmin(errors, axis=0)
     result: Floats = np.array(tried)[best, np.arange(len(weights))].astype(np.float32)
     return result
+
+
+def _rounded(weights: Floats) -> Floats:
+    """To numbers of e4m3, tap after tap from the largest on, each with a part of the error that is left from the one
+    before: so taps together, which is what flat areas are made of, are rounded less than each."""
+    taps = weights.reshape(*weights.shape[:2], TAPS).astype(np.float64)
+    order = np.argsort(-np.abs(taps), axis=2, kind="stable")
+    left = np.zeros(taps.shape[:2])
+    for at in np.moveaxis(order, 2, 0)[..., np.newaxis]:
+        wanted = np.take_along_axis(taps, at, 2)[..., 0] + HANDED_ON * left
+        numbers = e4m3.rounded(np.nan_to_num(wanted))
+        left = wanted - numbers
+        np.put_along_axis(taps, at, numbers[..., np.newaxis], 2)
+    return taps.reshape(weights.shape).astype(np.float32)
 
 
 def _half(weights: Floats, layer: Layer) -> _Pieces:
