@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -20,6 +21,12 @@ pytest_plugins = ["onnx_graphs", "compact_graphs"]
 pytest.register_assert_rewrite("backend_conformance")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what is there before any test: it would look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

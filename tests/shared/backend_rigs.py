@@ -14,7 +14,7 @@ from rave_trio.devices.interface import use
 from rave_trio.devices.pool import device_pool
 from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.frames import Frame, Tensor
-from rave_trio.inference.model import Geometry
+from rave_trio.inference.model import Geometry, ModelMetadata
 from rave_trio.inference.onnx_model import prepared
 from rave_trio.inference.onnxruntime_backend import OnnxRuntimeBackend
 from rave_trio.inference.onnxruntime_session import Cpu
@@ -28,6 +28,23 @@ from rave_trio.testing.backend import SimulatedBackend
 CAPACITY = 1 << 28
 TOO_DARK = "too dark"
 """What a planted failure says."""
+
+
+SESSIONS: dict[tuple[str, int, int], ort.InferenceSession] = {}
+MOST_SESSIONS = 64
+
+
+def reference_session(data: ModelMetadata, geometry: Geometry) -> ort.InferenceSession:
+    """A model in fp32 by onnxruntime alone, on one thread; the last few are kept, as many tests ask for the same."""
+    key = data.sha256, geometry.tile_height, geometry.tile_width
+    if key not in SESSIONS:
+        if len(SESSIONS) == MOST_SESSIONS:
+            SESSIONS.pop(next(iter(SESSIONS)))
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        model = prepared(data, geometry, np.float32)
+        SESSIONS[key] = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return SESSIONS[key]
 
 
 class Rig:
@@ -74,7 +91,7 @@ class Rig:
         assert geometry.tiles == 1
         down, right = geometry.tile_height - height, geometry.tile_width - width
         padded = np.pad(picture.astype(self.dtype), ((0, 0), (0, down), (0, right)), mode="edge").astype(np.float32)
-        session = ort.InferenceSession(prepared(data, geometry, np.float32), providers=["CPUExecutionProvider"])
+        session = reference_session(data, geometry)
         batches = padded.reshape(-1, 1, data.input_channels, *padded.shape[1:])
         results = [session.run(None, {data.input_name: batch})[0][0] for batch in batches]
         return np.concatenate(results)[:, : height * data.scale, : width * data.scale]

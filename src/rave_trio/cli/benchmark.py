@@ -97,7 +97,7 @@ def benchmark(
 def compare(first: Path, second: Path, /, *, common: Common = DEFAULT_COMMON) -> Output:
     """Compare two benchmarks: ratios of the second to the first, and what differs of settings, versions and hardware.
 
-    Figures differ where every run of the one was faster than every run of the other.
+    Figures differ where every run of the one was faster than every run of the other; that takes two runs of each.
 
     Parameters
     ----------
