@@ -265,7 +265,7 @@ def lateness(late: Lateness) -> str:
 
 def hashed(rounds: Rounds, into: list[str]) -> Flow:
     """A run whose pictures are looked at in place of being encoded."""
-    return rounds.pipeline(ALL, encode=False, look=lambda made, frame: into.append(made.hash_of(frame.surface)))
+    return rounds.pipeline(FRAMES, encode=False, look=lambda made, frame: into.append(made.hash_of(frame.surface)))
 
 
 def sample(plan: EnginePlan) -> MemorySample:
