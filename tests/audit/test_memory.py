@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from rave_trio.audit.findings import Level
 from rave_trio.audit.memory import MemorySample, judge_memory, parts_of
+from rave_trio.devices.pool import DEVICE, SCRATCH
 
 MIB = 1 << 20
-LEDGER = {"pool": 400 * MIB, "engine scratch": 20 * MIB, "onnxruntime": 900 * MIB, "decoder, estimated": 70 * MIB}
+LEDGER = {DEVICE: 400 * MIB, SCRATCH: 20 * MIB, "onnxruntime": 900 * MIB, "decoder, estimated": 70 * MIB}
 
 
 def samples(*, context=300, steady=1500, end=310, own=True, others=5000, ledger=None):

@@ -18,10 +18,10 @@ from rave_trio import errors
 from rave_trio.assembly import assemble
 from rave_trio.audit.copies import WARM_UP
 from rave_trio.audit.findings import Level
-from rave_trio.audit.memory import POOLS
 from rave_trio.audit.run import open_audit
 from rave_trio.color.cuda.planes import layout
 from rave_trio.devices.cupti import CuptiUnavailable, Recorder
+from rave_trio.devices.pool import POOLS
 from rave_trio.memory import Ledger, Waiting
 from rave_trio.pipeline import UpscalePipeline
 
@@ -81,6 +81,7 @@ def steady(report, direction):
 
 
 SCRIPT = """
+from rave_trio.devices.pool import POOLS
 from rave_trio.devices.cupti import Recorder
 from rave_trio.devices.cuda import CudaDevice
 for _ in range(2):

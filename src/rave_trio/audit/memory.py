@@ -8,6 +8,7 @@ import attrs
 
 from rave_trio.audit.findings import AuditFinding, Level, listed, mebibytes
 from rave_trio.devices.nvml import memory_in_use, memory_of_this_process
+from rave_trio.devices.pool import POOLS
 
 CODE = "memory"
 
@@ -15,10 +16,9 @@ TOLERANCE = 0.05
 """Of what NVML says is held: as much may be left without a name."""
 
 ESTIMATED = "estimated"
-"""How the ledger's owners end whose entries are estimates of what a driver holds."""
-
-POOLS = ("pool", "engine scratch")
-"""The ledger's owners of what we allocate ourselves, byte for byte; the others' are limits and estimates."""
+"""How the ledger's owners end whose entries are estimates of what a driver holds.  Those of our pools are exact, and the
+others' are libraries' limits.
+"""
 
 
 @attrs.frozen

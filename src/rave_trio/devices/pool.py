@@ -8,6 +8,9 @@ from typing import Any
 from rave_trio.devices.interface import Device, DeviceMemory, LaunchError
 from rave_trio.memory import Lease, Ledger, Pool, Waiting
 
+DEVICE, SCRATCH = POOLS = ("device", "engine scratch")
+"""The ledger's owners of device memory that we allocate ourselves: frames, and what a network works in."""
+
 
 class DeviceLease(Lease[DeviceMemory]):
     """A loan of a device's memory.  Closing it does not wait for work: the memory's ``last_use`` keeps the order."""
@@ -32,7 +35,7 @@ class DevicePool(Pool[DeviceMemory]):
         return DeviceLease(self, self._obtain(nbytes))
 
 
-def device_pool(device: Device, ledger: Ledger, waiting: Waiting | None = None, owner: str = "device") -> DevicePool:
+def device_pool(device: Device, ledger: Ledger, waiting: Waiting | None = None, owner: str = DEVICE) -> DevicePool:
     """A pool of ``device``'s memory, accounted in ``ledger`` under ``owner``.  Close it before the device.
 
     Memory that the pool frees is idle, but work with it may be under way: the thread that frees it waits for that.

@@ -20,7 +20,7 @@ from rave_trio.devices.cuda import CudaDevice, CudaStream
 from rave_trio.devices.interface import use
 from rave_trio.devices.launcher import CudaLauncher
 from rave_trio.devices.nvidia import Gpu, VideoEngines
-from rave_trio.devices.pool import device_pool, pinned_pool
+from rave_trio.devices.pool import SCRATCH, device_pool, pinned_pool
 from rave_trio.frames import Frame, Surface, Tensor
 from rave_trio.inference.compact.surfaces import Ends
 from rave_trio.inference.device_backend import DTYPES
@@ -60,7 +60,7 @@ class GpuWorkshop:
         self._dtype = DTYPES[how.precision]
         self.device = CudaDevice(gpu.cuda_ordinal)
         self._pool = device_pool(self.device, ledger, waiting)
-        self._scratch = device_pool(self.device, ledger, waiting, owner="engine scratch")
+        self._scratch = device_pool(self.device, ledger, waiting, owner=SCRATCH)
 
     def resizer(self, step: Resizing) -> DeviceResizer:
         """Lanczos-3 by our kernels."""

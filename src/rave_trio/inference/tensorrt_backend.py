@@ -36,7 +36,6 @@ ALIGNMENT = 256
 DEFAULT_STREAMS = (0, 1, 2)
 """CUDA's handles of the default streams, which would make every other stream wait."""
 
-SCRATCH_OWNER = "engine scratch"
 WEIGHTS_OWNER = "engine weights"
 
 
