@@ -15,7 +15,7 @@ from rave_trio.devices.arrays import DeviceArray
 from rave_trio.devices.interface import use
 from rave_trio.frames import Frame, Tensor
 from rave_trio.inference.catalogue import find_model
-from rave_trio.inference.tensorrt_backend import SCRATCH_OWNER, TensorRtBackend
+from rave_trio.inference.tensorrt_backend import TensorRtBackend
 from rave_trio.inference.tensorrt_engine import Shapes, build_engine
 from rave_trio.inference.tensorrt_library import NAMES, load_library
 from rave_trio.inference.tensorrt_runtime import LoadedEngine
@@ -66,7 +66,7 @@ def test_frames_are_those_of_openvino(device, library, name, tile):
         built = build_engine(library, model.metadata.path.read_bytes(), shapes, model=name, capabilities=targets)
         engine = LoadedEngine(library, built, model=name)
     pool = pools.device_pool(device, ledger)
-    scratch = pools.device_pool(device, ledger, owner=SCRATCH_OWNER)
+    scratch = pools.device_pool(device, ledger, owner=pools.SCRATCH)
     backend = TensorRtBackend(
         engine,
         model.metadata,
