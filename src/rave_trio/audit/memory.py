@@ -16,8 +16,9 @@ TOLERANCE = 0.05
 """Of what NVML says is held: as much may be left without a name."""
 
 ESTIMATED = "estimated"
-"""How the ledger's owners end whose entries are estimates of what a driver holds.  Our pools' entries are exact, and the
-others are limits of libraries.
+"""How the ledger's owners end whose entries are estimates of what a driver holds.
+
+Our pools' entries are exact, and the others are limits of libraries.
 """
 
 
