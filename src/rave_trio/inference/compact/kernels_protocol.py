@@ -111,6 +111,20 @@ class Architecture:
 
 
 @attrs.frozen
+class Precision:
+    """Bytes of the activations that a layer of the trunk reads and writes: 2 in fp16, 1 in fp8 (e4m3)."""
+
+    source: int = 2
+    target: int = 2
+
+
+HALF = Precision()
+
+FP8 = (HALF, Precision(2, 1), Precision(1, 1), Precision(1, 2))
+"""What a network in fp8 needs: its first and its last layer of the trunk have fp16 on one side."""
+
+
+@attrs.frozen
 class Parameters:
     """Addresses of one layer's packed parameters on the device, and in fp8 which of its sides are."""
 
@@ -124,6 +138,11 @@ class Parameters:
     narrow: bool = False
     """Whether a trunk layer writes e4m3, limited to what that holds; what it writes is divided beforehand, by way of
     scale and bias (or weights and bias), since its activation function is positively homogeneous."""
+
+    @property
+    def precision(self) -> Precision:
+        """Of a layer of the trunk."""
+        return Precision(1 if self.scale else 2, 1 if self.narrow else 2)
 
 
 @attrs.frozen

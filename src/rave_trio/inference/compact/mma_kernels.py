@@ -13,11 +13,15 @@ from rave_trio.devices.kernel_source import KernelSource
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.compact.kernel_constants import flag, taps_table
 from rave_trio.inference.compact.kernels_protocol import (
+    FP8,
+    HALF,
     PLANES,
     Architecture,
     Parameters,
     Planes,
+    Precision,
     Rows,
+    remainders_at,
 )
 from rave_trio.inference.compact.mma_tiling import PIXELS_ACROSS, Tiling, tiling_of
 
@@ -52,11 +56,13 @@ def head_source(architecture: Architecture) -> KernelSource:
     return _source("head", constants, "instructions.cuh", "features.cuh", "pictures.cuh", "head.cu")
 
 
-def trunk_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = None) -> ConvolutionKernel:
-    """A convolution between activations on ``arch`` (``"sm_90"``)."""
+def trunk_kernel(
+    architecture: Architecture, arch: str, tiling: Tiling | None = None, precision: Precision = HALF
+) -> ConvolutionKernel:
+    """A convolution between activations on ``arch`` (``"sm_90"``), which for e4m3 is ``"sm_89"`` or newer."""
     features = architecture.features
-    tiling = tiling or tiling_of(features, features, arch)
-    constants = [*tiling.constants(), flag("GATHERED", True)]
+    tiling = tiling or tiling_of(features, features, arch, input_bytes=precision.source)
+    constants = [*tiling.constants(), f"constexpr int OUTPUT_BYTES = {precision.target};", flag("GATHERED", True)]
     files = ("instructions.cuh", "features.cuh", "mma_convolution.cuh", "mma_trunk.cu")
     return ConvolutionKernel(_source("trunk", constants, *files), tiling)
 
@@ -156,17 +162,31 @@ class Convolution:
 
 
 class Trunk:
-    """A convolution between activations, likewise; with the best tiling for the device unless one is given."""
+    """A convolution between activations, likewise; with the best tiling for the device unless one is given.
 
-    def __init__(self, architecture: Architecture, launcher: Any, stream: Any, tiling: Tiling | None = None) -> None:
-        self._convolution = Convolution(trunk_kernel(architecture, launcher.arch(stream), tiling), launcher, stream)
+    Remainders lie as activations do: rows x width x channels that have some.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        launcher: Any,
+        stream: Any,
+        tiling: Tiling | None = None,
+        precision: Precision = HALF,
+    ) -> None:
+        kernel = trunk_kernel(architecture, launcher.arch(stream), tiling, precision)
+        self._features = architecture.features
+        self._convolution = Convolution(kernel, launcher, stream)
 
     def __call__(
         self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
     ) -> None:
         """See the protocol."""
-        packed = parameters.weights, parameters.bias, parameters.slope
-        self._convolution.put(raw, height, width, rows, source, target, *packed)
+        packed = parameters.weights, parameters.bias, parameters.slope, parameters.scale
+        read = source + remainders_at(height, width, self._features) if parameters.scale else 0
+        written = target + remainders_at(rows.end, width, self._features) if parameters.narrow else 0
+        self._convolution.put(raw, height, width, rows, source, target, *packed, read, written)
 
 
 class Tail:
@@ -219,7 +239,6 @@ class Resize:
 class MmaKernels:
     """A :class:`~rave_trio.inference.compact.kernels_protocol.KernelSet`: see there for shapes, threads and streams."""
 
-    fp8 = False
     resizes_at_once = False
 
     def __init__(
@@ -228,18 +247,30 @@ class MmaKernels:
         launcher: Any,
         stream: Any,
         *,
+        fp8: bool = False,
         trunk_tiling: Tiling | None = None,
         tail_tiling: Tiling | None = None,
     ) -> None:
         """Compile and load what ``architecture`` needs onto the device of ``stream``.
 
-        Compute capability 8.0 or newer.  Tilings are the best for the device unless given, as for measuring.
+        Compute capability 8.0 or newer; 8.9 or newer with ``fp8``, where layers of the trunk may read and write e4m3.
+        Tilings are the best for the device unless given, as for measuring: the trunk's for layers that read fp16.
         """
+        self.fp8 = fp8
         self.head = Head(architecture, launcher, stream)
-        self.trunk = Trunk(architecture, launcher, stream, trunk_tiling)
+        self._trunk = {
+            precision: Trunk(architecture, launcher, stream, trunk_tiling if precision.source == 2 else None, precision)
+            for precision in (FP8 if fp8 else (HALF,))
+        }
         self.tail = Tail(architecture, launcher, stream, tail_tiling)
         if architecture.resampling is not None:
             self.resize = Resize(architecture, launcher, stream)
+
+    def trunk(
+        self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
+    ) -> None:
+        """See the protocol."""
+        self._trunk[parameters.precision](raw, source, target, height, width, rows, parameters)
 
     def tail_resized(self, *_: Any) -> None:
         """Not here."""

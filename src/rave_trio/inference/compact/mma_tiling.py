@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import attrs
 
+from rave_trio.inference.compact.kernels_protocol import REMAINING
+
 KIB = 1024
 
 SHARED_BYTES = {"75": 64 * KIB, "80": 163 * KIB, "87": 163 * KIB, "90": 227 * KIB, "100": 227 * KIB, "103": 227 * KIB}
@@ -21,6 +23,9 @@ SHARED_BYTES_ELSEWHERE = 99 * KIB
 
 RESERVED_BYTES = KIB
 """What a block's shared memory takes beside what it uses; a multiprocessor has as much more than a block may use."""
+
+SLICE_BYTES = 32
+"""Of a pixel's channels, that a matrix product takes in."""
 
 PIXELS_ACROSS = 16
 """Of a matrix product, and so of a warp."""
@@ -55,11 +60,13 @@ class Tiling:
     weight_stages: int
     """Steps of weights that lie in shared memory; all where they stay."""
     step_slices: int = 1
-    """Slices of 16 channels in that make a step of weights."""
+    """Slices of 32 bytes of channels in that make a step of weights."""
     blocks: int = 1
     """On a multiprocessor."""
     samples_bytes: int = 0
     """What each warp needs besides."""
+    input_bytes: int = 2
+    """Of a channel in: 2 in fp16, 1 in e4m3."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -67,9 +74,14 @@ class Tiling:
         return self.warps_x, self.warps_y, self.warps_out, self.warp_rows
 
     @property
+    def slices(self) -> int:
+        """Of a pixel, of which the last one may be half full."""
+        return -(-self.channels_in * self.input_bytes // SLICE_BYTES)
+
+    @property
     def steps(self) -> int:
         """Of weights, in a tile."""
-        return 3 * self.channels_in // (16 * self.step_slices)
+        return 3 * self.slices // self.step_slices
 
     @property
     def resident(self) -> bool:
@@ -97,11 +109,12 @@ class Tiling:
     def layout(self) -> dict[str, int]:
         """Where each piece begins, in bytes; ``SHARED_BYTES`` is where they end."""
         sizes = {
-            "RING_AT": self.ring_rows * (self.tile[0] + 2) * self.channels_in * 2,
-            "WEIGHTS_AT": self.weight_stages * self.step_slices * 3 * self.channels_out * 16 * 2,
+            "RING_AT": self.ring_rows * (self.tile[0] + 2) * self.slices * SLICE_BYTES,
+            "WEIGHTS_AT": self.weight_stages * self.step_slices * 3 * self.channels_out * SLICE_BYTES,
             "SAMPLES_AT": self.samples_bytes * self.warps,
             "BIAS_AT": 4 * self.channels_out,
             "SLOPE_AT": 4 * self.channels_out,
+            "SCALE_AT": 4 * (self.channels_out + REMAINING) if self.input_bytes == 1 else 0,
             "BARRIERS_AT": BARRIER_BYTES * (4 + 2 * self.weight_stages),
         }
         ends = list(itertools.accumulate(sizes.values(), initial=0))
@@ -116,6 +129,7 @@ class Tiling:
         values = {
             "CHANNELS_IN": self.channels_in,
             "CHANNELS_OUT": self.channels_out,
+            "INPUT_BYTES": self.input_bytes,
             "WARPS_X": self.warps_x,
             "WARPS_Y": self.warps_y,
             "WARPS_OUT": self.warps_out,
@@ -153,13 +167,15 @@ STAGES = ((4, 2), (3, 2), (4, 1), (3, 1), (2, 1))
 """Of weights that do not stay, and slices in a step."""
 
 
-def tilings(channels_in: int, channels_out: int, shared_bytes: int, samples_bytes: int = 0) -> Iterator[Tiling]:
+def tilings(
+    channels_in: int, channels_out: int, shared_bytes: int, samples_bytes: int = 0, input_bytes: int = 2
+) -> Iterator[Tiling]:
     """Those that fit into ``shared_bytes``, best first.
 
     Warps that need ``samples_bytes`` each have all channels out.  The ring holds a tile's rows and those that the next
     one adds, so that fetching is a tile ahead.
     """
-    slices = channels_in // 16
+    slices = -(-channels_in * input_bytes // SLICE_BYTES)
     for warps_x, warps_y, warps_out, warp_rows, resident in SHAPES:
         if channels_out % (16 * warps_out) or (samples_bytes and warps_out > 1):
             continue
@@ -175,6 +191,7 @@ def tilings(channels_in: int, channels_out: int, shared_bytes: int, samples_byte
                 weight_stages=stages,
                 step_slices=step_slices,
                 samples_bytes=samples_bytes,
+                input_bytes=input_bytes,
             )
             if tiling.sums > MOST_SUMS or slices % step_slices or tiling.weight_stages > tiling.steps:
                 continue
@@ -185,6 +202,8 @@ def tilings(channels_in: int, channels_out: int, shared_bytes: int, samples_byte
                 yield tiling
 
 
-def tiling_of(channels_in: int, channels_out: int, arch: str, samples_bytes: int = 0) -> Tiling:
+def tiling_of(
+    channels_in: int, channels_out: int, arch: str, samples_bytes: int = 0, input_bytes: int = 2
+) -> Tiling:
     """The best tiling on ``arch``; there is one for all channels up to 128."""
-    return next(tilings(channels_in, channels_out, shared_bytes_of(arch), samples_bytes))
+    return next(tilings(channels_in, channels_out, shared_bytes_of(arch), samples_bytes, input_bytes))

@@ -17,10 +17,13 @@ from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.compact.kernel_constants import flag, taps, taps_table
 from rave_trio.inference.compact.kernels_protocol import (
     FEATURES,
+    FP8,
+    HALF,
     PLANES,
     Architecture,
     Parameters,
     Planes,
+    Precision,
     Rows,
     SurfaceTail,
     remainders_at,
@@ -55,14 +58,6 @@ PRODUCT_ROWS = 64
 
 TAIL_FEATURES = (16, 32, 48, 64)
 """Where the tail is computed here; elsewhere by the other kernels."""
-
-
-@attrs.frozen
-class Precision:
-    """Bytes of the activations that a layer reads and writes: 2 in fp16, 1 in fp8 (e4m3)."""
-
-    source: int = 2
-    target: int = 2
 
 
 @attrs.frozen
@@ -219,12 +214,6 @@ def surface_source(architecture: Architecture, codes: Codes) -> KernelSource:
     return _source(name, constants, "by_turns.cuh", "samples.cuh", "tail_surface.cu")
 
 
-HALF = Precision()
-
-FP8 = (HALF, Precision(2, 1), Precision(1, 1), Precision(1, 2))
-"""What a network in fp8 needs: its first and its last layer of the trunk have fp16 on one side."""
-
-
 class WgmmaKernels:
     """See :class:`rave_trio.inference.compact.kernels_protocol.KernelSet`."""
 
@@ -275,8 +264,7 @@ class WgmmaKernels:
         self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
     ) -> None:
         """See the protocol."""
-        precision = Precision(1 if parameters.scale else 2, 1 if parameters.narrow else 2)
-        tiling, kernel, parts = self._trunk[precision]
+        tiling, kernel, parts = self._trunk[parameters.precision]
         self._put(
             raw,
             kernel,

@@ -13,6 +13,11 @@ template <int FEATURES> __device__ constexpr int feature_of(int column) {
 
 __device__ inline float activated(float value, float slope) { return value > 0 ? value : slope * value; }
 
+// Bytes that are read and written at once.
+template <int COUNT> struct alignas(4 * COUNT) Words {
+    unsigned int words[COUNT];
+};
+
 // What a lane has of products `first` to `first` + COUNT: 2 COUNT neighbours of each pixel.  Products are taken by four, and
 // the two that may be left by themselves.
 template <int COUNT> struct Neighbours {
@@ -21,24 +26,31 @@ template <int COUNT> struct Neighbours {
 
     // `all_slopes` are the warp's.
     __device__ Neighbours(const float* all_slopes, int first, int q) : first(first), feature(8 * first + 2 * COUNT * q) {
+        read(slopes, all_slopes);
+    }
+
+    // What `all` of the warp has for them.
+    __device__ void read(float (&own)[2 * COUNT], const float* all) const {
 #pragma unroll
         for (int t = 0; t < COUNT; ++t) {
-            const float2 pair = *(const float2*)(all_slopes + feature + 2 * t);
-            slopes[2 * t] = pair.x;
-            slopes[2 * t + 1] = pair.y;
+            const float2 pair = *(const float2*)(all + feature + 2 * t);
+            own[2 * t] = pair.x;
+            own[2 * t + 1] = pair.y;
         }
     }
 
     // Those in sums[t][at] and [at + 1]; `pixel` is the warp's first feature of it.
     template <int PRODUCTS> __device__ void write(Half* pixel, const float (&sums)[PRODUCTS][4], int at) const {
-        unsigned int words[COUNT];
+        float values[2 * COUNT];
 #pragma unroll
-        for (int t = 0; t < COUNT; ++t)
-            words[t] = halves(activated(sums[first + t][at], slopes[2 * t]),
-                              activated(sums[first + t][at + 1], slopes[2 * t + 1]));
-        if constexpr (COUNT == 4)
-            *(uint4*)(pixel + feature) = make_uint4(words[0], words[1], words[2], words[3]);
-        else
-            *(uint2*)(pixel + feature) = make_uint2(words[0], words[1]);
+        for (int i = 0; i < 2 * COUNT; ++i) values[i] = activated(sums[first + i / 2][at + i % 2], slopes[i]);
+        write_halves(pixel + feature, values);
+    }
+
+    __device__ static void write_halves(void* target, const float (&values)[2 * COUNT]) {
+        Words<COUNT> made;
+#pragma unroll
+        for (int t = 0; t < COUNT; ++t) made.words[t] = halves(values[2 * t], values[2 * t + 1]);
+        *(Words<COUNT>*)target = made;
     }
 };

@@ -60,9 +60,30 @@ __device__ inline void multiply_add(float (&sums)[4], const unsigned int (&a)[4]
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The same of e4m3: a (16 x 32), b (32 x 8).  From compute capability 8.9 on.
+__device__ inline void multiply_add_e4m3(float (&sums)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 // Two halves, each rounded to nearest even; `low` at the lower address.
 __device__ inline unsigned int halves(float low, float high) {
     unsigned int pair;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
+}
+
+// Two numbers of e4m3, each rounded to nearest even and limited to what it holds; `low` at the lower address.  From compute
+// capability 8.9 on.
+__device__ inline unsigned int two_e4m3(float low, float high) {
+    unsigned short pair;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+// Number `i` of the four in a word.  An fp32 with the same exponent and fraction is 2^-120 times as large, and exact; 127,
+// which is no number, becomes one.
+__device__ inline float of_e4m3(unsigned int word, int i) {
+    return __int_as_float((int)(word << (24 - 8 * i)) >> 4 & 0x87f00000) * 0x1p120f;
 }

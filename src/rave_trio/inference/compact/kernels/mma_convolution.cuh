@@ -5,25 +5,26 @@
 // WARP_OUT channels.  Rows of the source are fetched into a ring, each once a strip of tiles, and a tile ahead.  Warps
 // meet at barriers in shared memory and else run by themselves: one may be a tile ahead of another.
 //
-// A slice is a column of the 3 x 3 and 16 channels in, with the weights of its three rows.  What a warp reads of one row
-// of pixels serves three rows of results.  Sums are made in the same order for every pixel, wherever it lies.  All weights
+// Sources are of INPUT_BYTES each: fp16 or e4m3.  A slice is a column of the 3 x 3 and 32 bytes of channels in, 16 or 32
+// of them, with the weights of its three rows.  What a warp reads of one row of pixels serves three rows of results.  Sums are made in the same order for every pixel, wherever it lies.  All weights
 // stay in shared memory where it has room, and else go through a ring of stages, a step of STEP_SLICES slices each.
 //
 // In shared memory the 16-byte pieces of neighbouring pixels would meet in the same banks.  Piece number i of a row
-// stands at i ^ KEY of its pixel: any eight neighbours lie in different banks.  Weights lie as if they were pixels of 16
-// channels.
+// stands at i ^ KEY of its pixel: any eight neighbours lie in different banks.  Weights lie as if they were pixels of one
+// slice's channels.  Where channels do not fill the last slice, zeros do.
 
 constexpr int TILE_X = 16 * WARPS_X, TILE_Y = WARP_ROWS * WARPS_Y;
 constexpr int WARPS = WARPS_X * WARPS_Y * WARPS_OUT, THREADS = 32 * WARPS;
 constexpr int WARP_OUT = CHANNELS_OUT / WARPS_OUT, PRODUCTS = WARP_OUT / 8;
 static_assert(PRODUCTS % 2 == 0, "weights are loaded for two products at once");
 
-constexpr int PIECES = CHANNELS_IN / 8;
+constexpr int PIXEL_BYTES = CHANNELS_IN * INPUT_BYTES, PIXEL_PIECES = PIXEL_BYTES / 16;
+constexpr int DEPTHS = (PIXEL_BYTES + 31) / 32, PIECES = 2 * DEPTHS;
 constexpr int ROW_PIECES = (TILE_X + 2) * PIECES, ROW_BYTES = 16 * ROW_PIECES;
 constexpr int TILE_ROWS = TILE_Y + 2;
 static_assert(RING_ROWS >= TILE_ROWS, "a tile's rows fit into the ring");
 
-constexpr int DEPTHS = CHANNELS_IN / 16, STEPS = 3 * DEPTHS / STEP_SLICES;
+constexpr int STEPS = 3 * DEPTHS / STEP_SLICES;
 static_assert(DEPTHS % STEP_SLICES == 0, "a step is of one column");
 constexpr int SLICE_PIECES = 3 * CHANNELS_OUT * 2, SLICE_BYTES = 16 * SLICE_PIECES;
 constexpr int STEP_PIECES = STEP_SLICES * SLICE_PIECES, STEP_BYTES = 16 * STEP_PIECES;
@@ -79,8 +80,8 @@ struct Barriers {
 
 // A thread's share of what the block fetches.
 struct Fetching {
-    const Half* source;
-    const Half* weights;
+    const char* source;
+    const char* weights;
     Geometry picture;
     Barriers barriers;
     Shared ring, stages;
@@ -91,15 +92,17 @@ struct Fetching {
     __device__ void rows(const Tile& tile, int begin, int end) {
         const int first = tile.y + begin + (tile.begins ? -1 : 1);
         const int from = tile.x == 0 ? PIECES : 0, to = min(TILE_X + 2, picture.width - tile.x + 1) * PIECES;
-        const char* const start = (const char*)(source + ((long long)first * picture.width + tile.x - 1) * CHANNELS_IN);
-        const long long pitch = (long long)picture.width * CHANNELS_IN * 2;
+        const char* const start = source + ((long long)first * picture.width + tile.x - 1) * PIXEL_BYTES;
+        const long long pitch = (long long)picture.width * PIXEL_BYTES;
 #pragma unroll 2
         for (int i = threadIdx.x; i < (end - begin) * ROW_PIECES; i += THREADS) {
             const int row = i / ROW_PIECES, piece = i - row * ROW_PIECES;
-            const bool there = first + row >= 0 && first + row < picture.height && piece >= from && piece < to;
+            const int pixel = piece / PIECES, empty = PIECES - PIXEL_PIECES;
+            const bool there = first + row >= 0 && first + row < picture.height && piece >= from && piece < to &&
+                               (empty == 0 || piece - pixel * PIECES < PIXEL_PIECES);
             const Shared slot = ring + (row_number + row) % RING_ROWS * ROW_BYTES;
-            copy_16_bytes(slot + 16 * (piece ^ key<PIECES>(piece / PIECES)),
-                          there ? start + row * pitch + 16 * piece : (const char*)source, there);
+            copy_16_bytes(slot + 16 * (piece ^ key<PIECES>(pixel)),
+                          there ? start + row * pitch + 16 * (piece - pixel * empty) : source, there);
         }
         row_number += end - begin;
     }
@@ -112,7 +115,7 @@ struct Fetching {
         const int slice = step_number % STEPS * STEP_SLICES;
         ++step_number;
         if (round > 0) wait(barriers.weights_done(stage), round - 1);
-        const Half* const start = weights + slice / DEPTHS * (CHANNELS_OUT * CHANNELS_IN) + slice % DEPTHS * 16;
+        const char* const start = weights + slice / DEPTHS * (CHANNELS_OUT * PIXEL_BYTES) + slice % DEPTHS * 32;
         const Shared target = stages + stage * STEP_BYTES;
 #pragma unroll
         for (int round = 0; round < (STEP_PIECES + THREADS - 1) / THREADS; ++round) {
@@ -121,12 +124,20 @@ struct Fetching {
             const int depth = i / SLICE_PIECES, row = i % SLICE_PIECES / (2 * CHANNELS_OUT), place = i / 2 % CHANNELS_OUT;
             const int first = place / WARP_OUT * WARP_OUT;
             const int channel = first + (GATHERED ? feature_of<WARP_OUT>(place - first) : place - first);
-            const int at = (row * 3 * CHANNELS_OUT + channel) * CHANNELS_IN + depth * 16 + i % 2 * 8;
-            copy_16_bytes(target + 16 * (i ^ key<2>(i / 2)), start + at, true);
+            const int at = (row * 3 * CHANNELS_OUT + channel) * PIXEL_BYTES + depth * 32 + i % 2 * 16;
+            const bool there = PIECES == PIXEL_PIECES || slice % DEPTHS + depth < DEPTHS - 1 || i % 2 == 0;
+            copy_16_bytes(target + 16 * (i ^ key<2>(i / 2)), there ? start + at : weights, there);
         }
         arrive_after_own_copies(barriers.weights_there(stage));
     }
 };
+
+__device__ inline void product(float (&sums)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1) {
+    if constexpr (INPUT_BYTES == 2)
+        multiply_add(sums, a, b0, b1);
+    else
+        multiply_add_e4m3(sums, a, b0, b1);
+}
 
 // A lane's sums: of row r and product p the pixels g and g + 8, two columns each.
 using Sums = float[WARP_ROWS][PRODUCTS][4];
@@ -147,11 +158,14 @@ struct Computing {
         out = warp / (WARPS_X * WARPS_Y) * WARP_OUT;
     }
 
+    // Sums of e4m3 are scaled before the bias, which therefore is not here.
     __device__ void begin(Sums& sums) const {
 #pragma unroll
         for (int p = 0; p < PRODUCTS; ++p) {
             const int column = 8 * p + threadIdx.x % 4 * 2;
-            const float2 start = *(const float2*)(bias + out + (GATHERED ? feature_of<WARP_OUT>(column) : column));
+            float2 start = {};
+            if constexpr (INPUT_BYTES == 2)
+                start = *(const float2*)(bias + out + (GATHERED ? feature_of<WARP_OUT>(column) : column));
 #pragma unroll
             for (int r = 0; r < WARP_ROWS; ++r) {
                 sums[r][p][0] = sums[r][p][2] = start.x;
@@ -173,8 +187,8 @@ struct Computing {
                 load_matrices(columns, weights + (ky * CHANNELS_OUT + 8 * p) * 32);
 #pragma unroll
                 for (int r = 0; r < WARP_ROWS; ++r) {
-                    multiply_add(sums[r][p], pixels[r + ky], columns[0], columns[1]);
-                    multiply_add(sums[r][p + 1], pixels[r + ky], columns[2], columns[3]);
+                    product(sums[r][p], pixels[r + ky], columns[0], columns[1]);
+                    product(sums[r][p + 1], pixels[r + ky], columns[2], columns[3]);
                 }
             }
         }
@@ -222,7 +236,7 @@ struct Computing {
 // Convolves the rows that `picture` names, and gives each warp's sums to finish(sums, x, y, out): of WARP_ROWS rows from y
 // on, 16 pixels from x on, WARP_OUT channels from `out` on; some may lie beyond the picture.
 template <class Finish>
-__device__ inline void convolve(unsigned char* shared, const Half* source, const Half* weights, const float* bias,
+__device__ inline void convolve(unsigned char* shared, const void* source, const void* weights, const float* bias,
                                 const Geometry& picture, const Finish& finish) {
     const Shared ring = shared_address(shared + RING_AT), stages = shared_address(shared + WEIGHTS_AT);
     const Barriers barriers = {shared_address(shared + BARRIERS_AT)};
@@ -235,7 +249,7 @@ __device__ inline void convolve(unsigned char* shared, const Half* source, const
     const int first = tiles * blockIdx.x / gridDim.x, last = tiles * (blockIdx.x + 1) / gridDim.x - 1;
     if (first > last) return;
     const int all_steps = RESIDENT ? STEPS : (last - first + 1) * STEPS;
-    Fetching fetching = {source, weights, picture, barriers, ring, stages};
+    Fetching fetching = {(const char*)source, (const char*)weights, picture, barriers, ring, stages};
     Computing computing(barriers, ring, stages, own_bias);
     Tile tile(first, first, last, picture);
     fetching.rows(tile, 0, TILE_ROWS);
