@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,13 @@ def compiled_wgmma(source: KernelSource, run: str, compiler: HostCompiler) -> An
         assert code.count(name) <= 1
         code = code.replace(name, name.replace(" ", " device_"))
     return compiler(f'#include "{WORDS.with_name("wgmma_words.hpp")}"\n{code}\n{run}').run
+
+
+def compiled_mma(source: KernelSource, run: str, compiler: HostCompiler) -> Any:
+    """The function ``run`` of the text of that name behind a whole mma.sync kernel, whose blocks it may run."""
+    code = source.code
+    for room, name in (("color/cuda", "half.cuh"), ("inference/compact", "instructions.cuh")):
+        text = resources.files("rave_trio").joinpath(room, "kernels", name).read_text("utf-8")
+        assert code.count(text) == 1
+        code = code.replace(text, "")
+    return compiler(f'#include "{WORDS.with_name("mma_words.hpp")}"\n{code}\n{run}').run

@@ -81,9 +81,3 @@ __device__ inline unsigned int two_e4m3(float low, float high) {
     asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
     return pair;
 }
-
-// Number `i` of the four in a word.  An fp32 with the same exponent and fraction is 2^-120 times as large, and exact; 127,
-// which is no number, becomes one.
-__device__ inline float of_e4m3(unsigned int word, int i) {
-    return __int_as_float((int)(word << (24 - 8 * i)) >> 4 & 0x87f00000) * 0x1p120f;
-}

@@ -6,6 +6,12 @@
 constexpr int REMAINING = 16;
 constexpr bool ADDS_REMAINDERS = INPUT_BYTES == 1 && OUTPUT_BYTES == 1;
 
+// Number `i` of the four in a word.  An fp32 with the same exponent and fraction is 2^-120 times as large, and exact; 127,
+// which is no number, becomes one.
+__device__ inline float of_e4m3(unsigned int word, int i) {
+    return __int_as_float((int)(word << (24 - 8 * i)) >> 4 & 0x87f00000) * 0x1p120f;
+}
+
 // Numbers of e4m3, in words by rising address.
 template <int WORDS> __device__ inline Words<WORDS> encoded(const float (&values)[4 * WORDS]) {
     Words<WORDS> made;

@@ -1,0 +1,83 @@
+"""The trunk by mma.sync, its whole text compiled for the host, the threads of a block taking turns, against numpy."""
+
+from __future__ import annotations
+
+import ctypes
+
+import e4m3
+import numpy as np
+import pytest
+from compact_reference import Layer, architecture, packed, random_layer, through
+from host_kernels import COMPILER, HostCompiler, compiled_mma
+
+from rave_trio.inference.compact.kernels_protocol import REMAINING, Precision, Rows
+from rave_trio.inference.compact.mma_kernels import trunk_kernel
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
+
+RUN = """
+extern "C" void run(const void* source, unsigned char* target, const void* weights, const float* bias, const float* slope,
+                    const float* scale, const unsigned char* added, unsigned char* left, int blocks, int height, int width,
+                    int begin, int end) {
+    gridDim.x = blocks;
+    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
+        run_block(THREADS, [=] {
+            trunk(source, target, weights, bias, slope, scale, added, left, height, width, begin, end);
+        });
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory):
+    return HostCompiler(tmp_path_factory.mktemp("trunks"))
+
+
+@pytest.mark.parametrize(
+    ("features", "arch", "source_bytes", "target_bytes"),
+    [(16, "sm_89", 1, 1), (48, "sm_89", 1, 1), (64, "sm_89", 2, 1), (64, "sm_89", 1, 1), (96, "sm_89", 1, 2)],
+)
+def test_the_trunk_reads_and_writes_fp8(compiler, features, arch, source_bytes, target_bytes):
+    """In a picture of several tiles, of which some rows are computed, by two blocks."""
+    rng = np.random.default_rng(0)
+    kernel = trunk_kernel(architecture(features), arch, precision=Precision(source_bytes, target_bytes))
+    run = compiled_mma(kernel.source, RUN, compiler)
+    across, down = kernel.tiling.tile
+    height, width, rows = 2 * down + 3, across + 9, Rows(1, 2 * down + 2)
+    layer = random_layer(rng, features, features, activates=True)
+    weights, slope = packed(layer, features), layer.slope
+    scale = rng.uniform(0.01, 0.03, features).astype(np.float32)
+    shares = rng.uniform(-2, 2, REMAINING).astype(np.float32)
+    x = rng.normal(0, 1, (height, width, features)).astype(np.float16)
+    remaining = e4m3.encoded(rng.normal(0, 0.3, (height, width, REMAINING)))
+    source = x
+    if source_bytes == 1:
+        weights = e4m3.encoded(weights / scale[:, None])
+        exact = (e4m3.decoded(weights) * scale[:, None]).reshape(3, 3, features, features)
+        layer = Layer(exact.transpose(2, 3, 0, 1), layer.bias, slope)
+        source = e4m3.encoded(x)
+        x = e4m3.decoded(source)
+    target = np.full((height, width, features), np.nan, np.float16)
+    if target_bytes == 1:
+        target = np.full(target.shape, 0x7F, np.uint8)
+    left = np.full(remaining.shape, 0x7F, np.uint8)
+    arrays = source, target, weights, layer.bias, slope, np.concatenate([scale, shares]), remaining, left
+    run(*(ctypes.c_void_p(each.ctypes.data) for each in arrays), 2, height, width, rows.begin, rows.end)
+
+    added = e4m3.decoded(remaining) * shares if source_bytes == target_bytes == 1 else None
+    window = slice(rows.begin, rows.end)
+    expected, size = (each[window] for each in through(x, layer, added=added))
+    slack = 2.0**-18 * size
+    if target_bytes == 2:
+        assert np.isnan(np.delete(target, window, 0)).all()
+        assert (np.abs(target[window] - expected) <= 2.0**-11 * np.abs(expected) + slack).all()
+        assert (left == 0x7F).all()
+        return
+    for everything in (target, left):
+        assert (np.delete(everything, window, 0) == 0x7F).all()
+    found = e4m3.decoded(target[window])
+    least, most = (e4m3.decoded(e4m3.encoded(expected + sign * slack)) for sign in (-1, 1))
+    assert ((least <= found) & (found <= most)).all()
+    whole = found[:, :, :REMAINING] + e4m3.decoded(left[window])
+    allowed = slack + 2.0**-8 * np.abs(expected) + 2.0**-10
+    assert (np.abs(whole - expected[:, :, :REMAINING]) <= allowed[:, :, :REMAINING]).all()

@@ -1,0 +1,229 @@
+// For whole kernels of the mma.sync kind beside cuda_words.hpp, in place of half.cuh and instructions.cuh: the threads of a
+// block are fibers, which take turns where they wait, and what a warp does together is done by the last of its lanes to come.
+// Shared memory is an array, an address an offset in it.  Copies are there at once.
+
+#include <functional>
+#include <ucontext.h>
+#include <vector>
+
+#pragma GCC optimize("O2")
+
+#define __shared__
+#define __align__(bytes)
+#define __shfl_sync(mask, value, lane) (value)
+
+struct float2 {
+    float x, y;
+};
+
+template <class T> static inline T min(T a, T b) { return a < b ? a : b; }
+
+static inline float __int_as_float(int bits) {
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+alignas(128) unsigned char shared[256 << 10];
+
+struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack;
+    bool done;
+};
+
+struct Warp {
+    int arrived;
+    unsigned int times;
+    struct {
+        float* sums;
+        const unsigned int* a;
+        unsigned int* matrices;
+        unsigned int b[2], row;
+    } lanes[32];
+};
+
+struct Barrier {
+    int count, missing, phase;
+};
+
+static std::vector<Fiber> fibers;
+static std::vector<Warp> warps;
+static Barrier barriers_at[sizeof(shared) / 8], whole_block;
+static std::function<void()> kernel_of_block;
+static ucontext_t outside;
+static int current;
+
+static void go_to(int next) {
+    const int from = current;
+    if (next == from) return;
+    current = threadIdx.x = next;
+    swapcontext(&fibers[from].context, &fibers[next].context);
+}
+
+// To the next thread of the block, or of the warp alone.
+static void let_others_work(bool of_warp) {
+    int next = current;
+    do next = of_warp ? next / 32 * 32 + (next + 1) % 32 : (next + 1) % (int)fibers.size();
+    while (fibers[next].done && next != current);
+    go_to(next);
+}
+
+static void fiber() {
+    kernel_of_block();
+    fibers[current].done = true;
+    let_others_work(false);
+    setcontext(&outside);  // All are done.
+}
+
+template <class Work> static void together(Work work) {
+    Warp& warp = warps[current / 32];
+    const unsigned int times = warp.times;
+    if (++warp.arrived == 32) {
+        warp.arrived = 0;
+        ++warp.times;
+        work(warp);
+    }
+    while (warp.times == times) let_others_work(true);
+}
+
+static void arrived(Barrier& barrier) {
+    if (--barrier.missing > 0) return;
+    barrier.missing = barrier.count;
+    ++barrier.phase;
+}
+
+static void __syncwarp() {
+    together([](Warp&) {});
+}
+
+static void __syncthreads() {
+    const int phase = whole_block.phase;
+    arrived(whole_block);
+    while (whole_block.phase == phase) let_others_work(false);
+}
+
+template <class Kernel> static void run_block(int threads, Kernel kernel) {
+    std::memset(shared, 0xff, sizeof(shared));
+    whole_block = {threads, threads, 0};
+    warps.assign(threads / 32, Warp{});
+    fibers = std::vector<Fiber>(threads);
+    kernel_of_block = kernel;
+    for (Fiber& each : fibers) {
+        each.stack.resize(256 << 10);
+        getcontext(&each.context);
+        each.context.uc_stack.ss_sp = each.stack.data();
+        each.context.uc_stack.ss_size = each.stack.size();
+        makecontext(&each.context, fiber, 0);
+    }
+    current = threadIdx.x = 0;
+    swapcontext(&outside, &fibers[0].context);
+}
+
+using Shared = unsigned int;
+
+template <class T> static Shared shared_address(const T* pointer) { return (const unsigned char*)pointer - shared; }
+
+static void copy_16_bytes(Shared target, const void* source, bool there) {
+    if (there)
+        std::memcpy(shared + target, source, 16);
+    else
+        std::memset(shared + target, 0, 16);
+}
+
+static void wait_for_own_copies() {}
+
+static void init_barrier(Shared barrier, int count) { barriers_at[barrier / 8] = {count, count, 0}; }
+
+static void arrive(Shared barrier) { arrived(barriers_at[barrier / 8]); }
+
+static void arrive_after_own_copies(Shared barrier) { arrive(barrier); }
+
+static void wait(Shared barrier, int phase) {
+    while (barriers_at[barrier / 8].phase % 2 == phase % 2) let_others_work(false);
+}
+
+static void load_matrices(unsigned int (&matrices)[4], Shared row) {
+    auto& own = warps[current / 32].lanes[current % 32];
+    own.matrices = matrices;
+    own.row = row;
+    together([](Warp& warp) {
+        for (int lane = 0; lane < 32; ++lane)
+            for (int i = 0; i < 4; ++i)
+                std::memcpy(warp.lanes[lane].matrices + i, shared + warp.lanes[8 * i + lane / 4].row + lane % 4 * 4, 4);
+    });
+}
+
+static float of_code(unsigned char code) {
+    const int exponent = code >> 3 & 15, fraction = code & 7;
+    if ((code & 127) == 127) return NAN;
+    const float size = exponent ? std::ldexp(8.0f + fraction, exponent - 10) : std::ldexp((float)fraction, -9);
+    return code & 128 ? -size : size;
+}
+
+// Rounded to nearest even, limited to 448.
+static unsigned char to_code(float value) {
+    const unsigned char sign = std::signbit(value) ? 128 : 0;
+    if (std::isnan(value)) return 127;
+    int best = 0;
+    for (int code = 1; code < 127; ++code) {
+        const float found = std::fabs(of_code(code) - std::fabs(value)), least = std::fabs(of_code(best) - std::fabs(value));
+        if (found < least || (found == least && code % 2 == 0)) best = code;
+    }
+    return sign | best;
+}
+
+// Of 32 bytes, as many numbers as they are.
+template <int BYTES> static void numbers_of(const unsigned char* bytes, float* numbers) {
+    for (int i = 0; i < 32 / BYTES; ++i)
+        if (BYTES == 2)
+            numbers[i] = to_float(Half{(unsigned short)(bytes[2 * i] | bytes[2 * i + 1] << 8)});
+        else
+            numbers[i] = of_code(bytes[i]);
+}
+
+// As the PTX manual has m16n8k16 of fp16 and m16n8k32 of e4m3: word i of a lane's is of row g + i % 2 * 8, or of column g,
+// and the bytes from i / 2 * 16 + 4 q, or i * 16 + 4 q, on.
+template <int BYTES>
+static void multiplied(float (&sums)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1) {
+    auto& own = warps[current / 32].lanes[current % 32];
+    own.sums = sums;
+    own.a = a;
+    own.b[0] = b0;
+    own.b[1] = b1;
+    together([](Warp& warp) {
+        unsigned char rows[16][32], columns[8][32];
+        for (int lane = 0; lane < 32; ++lane) {
+            const int g = lane / 4, q = lane % 4;
+            for (int i = 0; i < 4; ++i) std::memcpy(rows[g + i % 2 * 8] + i / 2 * 16 + 4 * q, warp.lanes[lane].a + i, 4);
+            for (int i = 0; i < 2; ++i) std::memcpy(columns[g] + i * 16 + 4 * q, warp.lanes[lane].b + i, 4);
+        }
+        float left[16][32], right[8][32];
+        for (int i = 0; i < 16; ++i) numbers_of<BYTES>(rows[i], left[i]);
+        for (int i = 0; i < 8; ++i) numbers_of<BYTES>(columns[i], right[i]);
+        for (int lane = 0; lane < 32; ++lane)
+            for (int i = 0; i < 4; ++i) {
+                const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+                double sum = warp.lanes[lane].sums[i];
+                for (int k = 0; k < 32 / BYTES; ++k) sum += (double)left[row][k] * right[column][k];
+                warp.lanes[lane].sums[i] = sum;
+            }
+    });
+}
+
+static void multiply_add(float (&sums)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1) {
+    multiplied<2>(sums, a, b0, b1);
+}
+
+static void multiply_add_e4m3(float (&sums)[4], const unsigned int (&a)[4], unsigned int b0, unsigned int b1) {
+    multiplied<1>(sums, a, b0, b1);
+}
+
+static unsigned int halves(float low, float high) {
+    Half both[2];
+    from_float(low, both[0]);
+    from_float(high, both[1]);
+    return both[0].bits | (unsigned int)both[1].bits << 16;
+}
+
+static unsigned int two_e4m3(float low, float high) { return to_code(low) | to_code(high) << 8; }
