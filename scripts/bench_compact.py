@@ -2,12 +2,13 @@
 """Whole networks of the Compact family on a GPU, by our own kernels and by what else is installed, in one run.
 
     scripts/bench_compact.py [--sizes 1920x1080,1280x720,3840x2160] [--models animevideo-x4,animevideo-x2]
-        [--features 16,24,32,48,64,96,128] [--kernels auto,fp8,apart,mma] [--without torch,onnxruntime]
+        [--features 16,24,32,48,64,96,128] [--kernels auto,fp8,apart,mma,mma8] [--without torch,onnxruntime]
         [--rounds 30] [--json]
 
-``compact fp8`` is ours with the trunk in fp8, on compute capability 9.0 alone, and ``compact apart`` ours with the
-resize as a kernel of its own.  ``nv12`` is the way from an NV12 surface to a larger one, frames one after the other as
-the engine launches them, and ``nv12 in three`` the same by way of tensors: conversion, network, conversion.
+``compact fp8`` is ours with the trunk in fp8, where that can be, and ``compact apart`` ours with the resize as a kernel
+of its own.  ``compact mma`` and ``mma8`` (fp8) are the kernels for other GPUs than those of compute capability 9.0.
+``nv12`` is the way from an NV12 surface to a larger one, frames one after the other as the engine launches them, and
+``nv12 in three`` the same by way of tensors: conversion, network, conversion.
 ``host ms`` is what launching a frame takes the thread that does so.
 
 A network reads a picture in fp16 in the GPU's memory and writes the larger one there; each figure is the median over
@@ -46,7 +47,7 @@ from rave_trio.devices.pool import device_pool
 from rave_trio.frames import ChromaLocation, ColorRange, ColorSpec, PixelFormat, SurfaceDescriptor
 from rave_trio.inference.catalogue import find_model
 from rave_trio.inference.compact.find import find_compact
-from rave_trio.inference.compact.kernel_sets import kernels_for
+from rave_trio.inference.compact.kernel_sets import HOPPER, kernels_for
 from rave_trio.inference.compact.mma_kernels import MmaKernels
 from rave_trio.inference.compact.net import CompactNet, Layer
 from rave_trio.inference.compact.network import CompactNetwork
@@ -335,10 +336,13 @@ def flops(net: CompactNet, height: int, width: int) -> int:
 def kernels_named(name: str, device: CudaDevice) -> Any:
     if name == "mma":
         return MmaKernels
+    if name == "mma8":
+        return functools.partial(MmaKernels, fp8=True)
     if name == "fp8":
         return kernels_for(device.compute_capability, fp8=True)
     made = kernels_for(device.compute_capability)
-    return made if name == "auto" or made is MmaKernels else functools.partial(made, at_once=False)
+    apart = name == "apart" and device.compute_capability == HOPPER
+    return functools.partial(made, at_once=False) if apart else made
 
 
 def main() -> None:

@@ -295,8 +295,9 @@ def notes_about_fp8(made):
     return [note for note in made.notes if "fp8" in note]
 
 
-def test_fp8_is_computed_where_it_is_asked_for_and_can_be(machine, plan):
-    machine(gpu(0, compute_capability=HOPPER))
+@pytest.mark.parametrize("capability", [(8, 9), HOPPER, (12, 0), (12, 1)])
+def test_fp8_is_computed_where_it_is_asked_for_and_can_be(machine, plan, capability):
+    machine(gpu(0, compute_capability=capability))
     made = plan(precision="fp8")
     assert (made.backend, made.precision) == ("compact", "fp8")
     assert plan().precision == "fp16"
@@ -305,8 +306,9 @@ def test_fp8_is_computed_where_it_is_asked_for_and_can_be(machine, plan):
 @pytest.mark.parametrize(
     ("capability", "options", "why"),
     [
-        ((8, 9), {}, r"on GPUs of compute capability 9\.0"),
-        ((7, 5), {}, r"on GPUs of compute capability 9\.0"),
+        ((8, 6), {}, r"on GPUs of compute capability 8\.9, 9\.0 and 12\.x"),
+        ((7, 5), {}, r"on GPUs of compute capability 8\.9"),
+        ((10, 0), {}, r"on GPUs of compute capability 8\.9"),
         (HOPPER, {"backend": "onnxruntime"}, "by the backend compact alone"),
         (HOPPER, {"batch": 2}, "frames one by one"),
     ],
@@ -343,11 +345,11 @@ def test_the_fastest_is_fp8_where_that_can_be_and_else_what_auto_is_with_the_rea
     assert (few.backend, few.precision) == ("compact", "fp16")
     (note,) = notes_about_fp8(few)
     assert "two layers or more" in note
-    machine(gpu(0, compute_capability=(8, 9)))
+    machine(gpu(0, compute_capability=(8, 6)))
     made = plan(precision="fastest")
     assert made.precision == "fp16"
     (note,) = notes_about_fp8(made)
-    assert "compute capability 9.0" in note
+    assert "compute capability 8.9" in note
     assert plan(precision="fastest", device="cpu").precision == plan(device="cpu").precision
 
 

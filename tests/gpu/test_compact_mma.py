@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("cuda.core")
 
-from compact_kernels import KernelContract, Rig
+from compact_kernels import DenseRemainders, KernelContract, Rig, check_fp8_trunk
 from compact_reference import architecture
 
-from rave_trio.inference.compact.kernels_protocol import FEATURES
+from rave_trio.inference.compact.kernels_protocol import FEATURES, FP8
 from rave_trio.inference.compact.mma_kernels import MmaKernels, samples_bytes_of
 from rave_trio.inference.compact.mma_tiling import shared_bytes_of, tilings
 
@@ -49,6 +49,17 @@ def test_other_architectures_tilings_compute_the_same(cuda, arch, features):
         KernelContract().check_trunk(rig, features, height, width)
         KernelContract().check_tail(rig, architecture(features), height, width)
     KernelContract().check_trunk(rig, features, 360, 640, dtype=np.float32)
+    rig.close()
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("arch", ["sm_89", "sm_90"])
+def test_the_trunk_reads_and_writes_fp8(cuda, arch, features):
+    if cuda.compute_capability < (8, 9):
+        pytest.skip("the GPU has no products of e4m3")
+    rig = Rig(cuda, lambda made, launcher, stream: MmaKernels(made, LauncherOf(launcher, arch), stream, fp8=True))
+    for precision in FP8[1:]:
+        check_fp8_trunk(rig, features, precision, DenseRemainders())
     rig.close()
 
 

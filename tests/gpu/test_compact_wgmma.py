@@ -10,8 +10,7 @@ import pytest
 
 pytest.importorskip("cuda.core")
 
-import e4m3
-from compact_kernels import SIZES, KernelContract, Rig, assert_close, picture_of
+from compact_kernels import SIZES, KernelContract, Rig, assert_close, check_fp8_trunk, picture_of
 from compact_reference import (
     Layer,
     architecture,
@@ -31,23 +30,16 @@ from cuda.bindings import driver
 from rave_trio.devices.driver import check
 from rave_trio.inference.compact.kernels_protocol import (
     FEATURES,
-    REMAINING,
+    FP8,
+    REMAINDER_PIXELS,
     Architecture,
     Parameters,
     Planes,
     Resampling,
     Rows,
-    remainder_bytes,
-    remainders_at,
 )
 from rave_trio.inference.compact.sums import summed
 from rave_trio.inference.compact.wgmma_kernels import TAIL_FEATURES, WgmmaKernels
-
-E4M3_SUM_ROUNDING = 2.0**-10
-"""Relative to the sizes of what is added up: the matrix units add products of e4m3 with fewer bits than fp32 has."""
-
-E4M3_SUMS = 2e-3
-"""The same, of all sums together relative to their own size."""
 
 
 def rig_for(cuda, **how):
@@ -165,61 +157,21 @@ def test_a_graph_of_layers_does_what_the_launches_do(rig):
     assert (rig.download(memory, x.shape) == expected).all()
 
 
-@pytest.mark.parametrize(("source_bytes", "target_bytes"), [(2, 1), (1, 1), (1, 2)])
+class ThreadsRemainders:
+    """As threads hold them, in rows of whole strips."""
+
+    def laid_out(self, remaining: np.ndarray) -> np.ndarray:
+        beyond = -remaining.shape[1] % REMAINDER_PIXELS
+        return remainders_as_threads_hold(np.pad(remaining, ((0, 0), (0, beyond), (0, 0))))
+
+    def found(self, memory: np.ndarray, height: int, width: int) -> np.ndarray:
+        return remainders_as_pixels_lie(memory, height)[:, :width]
+
+
+@pytest.mark.parametrize("precision", FP8[1:], ids=str)
 @pytest.mark.parametrize("features", FEATURES)
-def test_the_trunk_reads_and_writes_fp8(fp8, features, source_bytes, target_bytes):
-    rng = np.random.default_rng()
-    layer = random_layer(rng, features, features, activates=True)
-    weights, slope = packed(layer, features), layer.slope
-    scale = rng.uniform(0.01, 0.03, features).astype(np.float32)
-    shares = rng.uniform(-2, 2, REMAINING).astype(np.float32)
-    if source_bytes == 1:
-        weights = e4m3.encoded(weights / scale[:, None])
-        exact = (e4m3.decoded(weights) * scale[:, None]).reshape(3, 3, features, features)
-        layer = Layer(exact.transpose(2, 3, 0, 1), layer.bias, slope)
-    addresses = [fp8.upload(each).pointer for each in (weights, layer.bias, slope)]
-    scale_address = fp8.upload(np.concatenate([scale, shares])).pointer if source_bytes == 1 else 0
-    parameters = Parameters(*addresses, scale=scale_address, narrow=target_bytes == 1)
-    trunk = fp8.kernels(architecture(features)).trunk
-    for height, width in SIZES:
-        x = activations(height, width, features)
-        behind = remainders_at(height, width, features), remainder_bytes(height, width)
-        added = np.zeros((height, width, REMAINING))
-        if source_bytes == 1:
-            codes = e4m3.encoded(x)
-            remaining = e4m3.encoded(rng.normal(0, 0.3, (height, behind[1] // height // REMAINING, REMAINING)))
-            gap = np.zeros(behind[0] - codes.size, np.uint8)
-            everything = np.concatenate([codes.reshape(-1), gap, remainders_as_threads_hold(remaining)])
-            x, source = e4m3.decoded(codes), fp8.upload(everything).pointer
-            if target_bytes == 1:
-                added = (e4m3.decoded(remaining) * shares)[:, :width]
-        else:
-            source = fp8.upload(x).pointer
-        halves = (height, width, features) if target_bytes == 2 else (sum(behind) // 2,)
-        target, memory = fp8.poisoned(halves)
-        fp8.put(trunk, source, target, height, width, Rows(0, height), parameters)
-        found = fp8.download(memory, halves)
-        expected, size = through(x, layer, added=added)
-        if target_bytes == 2:
-            assert (np.abs(found - expected) <= E4M3_SUM_ROUNDING * size).all()
-            assert np.linalg.norm(found - expected) <= E4M3_SUMS * np.linalg.norm(expected)
-        else:
-            found = found.view(np.uint8)
-            codes = found[: x.size].reshape(x.shape)
-            check_e4m3(codes, expected, size, exact=source_bytes == 2)
-            remaining = remainders_as_pixels_lie(found[behind[0] :], height)[:, :width]
-            whole = e4m3.decoded(codes)[:, :, :REMAINING] + e4m3.decoded(remaining)
-            slack = 2.0**-18 if source_bytes == 2 else E4M3_SUM_ROUNDING
-            allowed = slack * size + 2.0**-8 * np.abs(expected) + 2.0**-9
-            assert (np.abs(whole - expected[:, :, :REMAINING]) <= allowed[:, :, :REMAINING]).all()
-
-
-def check_e4m3(codes: np.ndarray, expected: np.ndarray, size: np.ndarray, *, exact: bool) -> None:
-    """Each is what one of the numbers that the sum may have come to is rounded to."""
-    slack = size * (2.0**-18 if exact else E4M3_SUM_ROUNDING)
-    found = e4m3.decoded(codes)
-    least, most = (e4m3.decoded(e4m3.encoded(expected + sign * slack)) for sign in (-1, 1))
-    assert ((least <= found) & (found <= most)).all()
+def test_the_trunk_reads_and_writes_fp8(fp8, features, precision):
+    check_fp8_trunk(fp8, features, precision, ThreadsRemainders())
 
 
 def test_the_largest_picture_is_computed_to_its_last_pixel(rig):

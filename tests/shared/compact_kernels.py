@@ -5,9 +5,11 @@ Sources lie between NaN, targets are NaN at first, and what lies around them mus
 
 from __future__ import annotations
 
+import e4m3
 import numpy as np
 import pytest
 from compact_reference import (
+    Layer,
     architecture,
     cubic,
     enlarged,
@@ -22,7 +24,16 @@ from compact_reference import (
 
 from rave_trio.devices.copies import copy_from_host, copy_to_host
 from rave_trio.devices.interface import use
-from rave_trio.inference.compact.kernels_protocol import Architecture, Parameters, Planes, Rows
+from rave_trio.inference.compact.kernels_protocol import (
+    REMAINING,
+    Architecture,
+    Parameters,
+    Planes,
+    Precision,
+    Rows,
+    remainder_bytes,
+    remainders_at,
+)
 
 GUARD = 512
 """Elements of NaN on either side."""
@@ -35,6 +46,12 @@ SUM_ROUNDING = 2.0**-18
 
 SMALLEST = 2.0**-24
 """Of fp16, below which nothing is told apart."""
+
+E4M3_SUM_ROUNDING = 2.0**-10
+"""Of sums of products of e4m3, which the matrix units add with fewer bits than fp32 has."""
+
+E4M3_SUMS = 2e-3
+"""The same, of all sums together relative to their own size."""
 
 SIZES = [(1, 1), (1, 70), (67, 1), (7, 5), (37, 200), (129, 257)]
 
@@ -267,3 +284,70 @@ class KernelContract:
             self.check_trunk(rig, 64, 40, 90, rows)
             self.check_tail(rig, architecture(64), 40, 90, rows)
             self.check_resize(rig, resizing, 40, 90, rows)
+
+
+class DenseRemainders:
+    """As the mma.sync kernels lay them out: as pixels lie."""
+
+    def laid_out(self, remaining: np.ndarray) -> np.ndarray:
+        """Bytes, of rows x width x REMAINING codes."""
+        return remaining.reshape(-1)
+
+    def found(self, memory: np.ndarray, height: int, width: int) -> np.ndarray:
+        """The way back."""
+        return memory[: height * width * REMAINING].reshape(height, width, REMAINING)
+
+
+def check_fp8_trunk(rig: Rig, features: int, precision: Precision, order) -> None:
+    """A layer at any size, with remainders that lie in the kernels' own ``order``: see :class:`DenseRemainders`."""
+    rng = np.random.default_rng()
+    layer = random_layer(rng, features, features, activates=True)
+    weights, slope = packed(layer, features), layer.slope
+    scale = rng.uniform(0.01, 0.03, features).astype(np.float32)
+    shares = rng.uniform(-2, 2, REMAINING).astype(np.float32)
+    if precision.source == 1:
+        weights = e4m3.encoded(weights / scale[:, None])
+        exact = (e4m3.decoded(weights) * scale[:, None]).reshape(3, 3, features, features)
+        layer = Layer(exact.transpose(2, 3, 0, 1), layer.bias, slope)
+    addresses = [rig.upload(each).pointer for each in (weights, layer.bias, slope)]
+    scale_address = rig.upload(np.concatenate([scale, shares])).pointer if precision.source == 1 else 0
+    parameters = Parameters(*addresses, scale=scale_address, narrow=precision.target == 1)
+    trunk = rig.kernels(architecture(features)).trunk
+    for height, width in SIZES:
+        x = rng.normal(0, 1, (height, width, features)).astype(np.float16)
+        behind = remainders_at(height, width, features), remainder_bytes(height, width)
+        added = None
+        if precision.source == 1:
+            codes = e4m3.encoded(x)
+            remaining = e4m3.encoded(rng.normal(0, 0.3, (height, width, REMAINING)))
+            gap = np.zeros(behind[0] - codes.size, np.uint8)
+            everything = np.concatenate([codes.reshape(-1), gap, order.laid_out(remaining)])
+            x, source = e4m3.decoded(codes), rig.upload(everything).pointer
+            if precision.target == 1:
+                added = e4m3.decoded(remaining) * shares
+        else:
+            source = rig.upload(x).pointer
+        halves = (height, width, features) if precision.target == 2 else (sum(behind) // 2,)
+        target, memory = rig.poisoned(halves)
+        rig.put(trunk, source, target, height, width, Rows(0, height), parameters)
+        found = rig.download(memory, halves)
+        expected, size = through(x, layer, added=added)
+        if precision.target == 2:
+            assert (np.abs(found - expected) <= E4M3_SUM_ROUNDING * size).all()
+            assert np.linalg.norm(found - expected) <= E4M3_SUMS * np.linalg.norm(expected)
+        else:
+            rounding = SUM_ROUNDING if precision.source == 2 else E4M3_SUM_ROUNDING
+            found = found.view(np.uint8)
+            codes = found[: x.size].reshape(x.shape)
+            check_e4m3(codes, order.found(found[behind[0] :], height, width), expected, rounding * size)
+
+
+def check_e4m3(codes: np.ndarray, remaining: np.ndarray, expected: np.ndarray, slack: np.ndarray) -> None:
+    """Each is what one of the numbers that the sum may have come to, ``slack`` around it, is rounded to, and the
+    remainder what that took away."""
+    found = e4m3.decoded(codes)
+    least, most = (e4m3.decoded(e4m3.encoded(expected + sign * slack)) for sign in (-1, 1))
+    assert ((least <= found) & (found <= most)).all()
+    whole = found[:, :, :REMAINING] + e4m3.decoded(remaining)
+    allowed = slack + 2.0**-8 * np.abs(expected) + 2.0**-9
+    assert (np.abs(whole - expected[:, :, :REMAINING]) <= allowed[:, :, :REMAINING]).all()

@@ -13,7 +13,7 @@ from rave_trio.frames import SurfaceDescriptor
 from rave_trio.graph import StageGraph
 from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.compact.graph import NotCompact
-from rave_trio.inference.compact.kernel_sets import FP8_CAPABILITY
+from rave_trio.inference.compact.kernel_sets import FP8_CAPABILITIES, computes_fp8
 from rave_trio.inference.compact.weights import FEWEST_FP8_LAYERS
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.media.encoders import ENCODERS, EncoderSettings
@@ -23,7 +23,7 @@ from rave_trio.media.probe import MediaInfo
 from rave_trio.media.upload import upload_refusal
 from rave_trio.options import UpscaleOptions
 
-FP8_BY_COMPACT = "it is by the backend compact alone, on GPUs of compute capability 9.0"
+FP8_BY_COMPACT = f"it is by the backend compact alone, on GPUs of compute capability {FP8_CAPABILITIES}"
 
 FP8_NOTE = "computed in fp8, the fastest; --precision fp16 is more exact"
 
@@ -95,7 +95,7 @@ def _unsuited(backend: str, models: Sequence[Path], precision: str, options: Ups
 
 def _fp8_refusal(models: Sequence[Path], gpu: Gpu) -> str | None:
     """Why our kernels cannot compute models of the family in fp8, if they cannot."""
-    if gpu.compute_capability != FP8_CAPABILITY:
+    if gpu.compute_capability is None or not computes_fp8(gpu.compute_capability):
         return FP8_BY_COMPACT
     if any(len(find_compact(model).trunk) < FEWEST_FP8_LAYERS for model in models):
         return "it takes a model of two layers or more between the first one and the last"

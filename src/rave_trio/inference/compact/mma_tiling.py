@@ -202,8 +202,6 @@ def tilings(
                 yield tiling
 
 
-def tiling_of(
-    channels_in: int, channels_out: int, arch: str, samples_bytes: int = 0, input_bytes: int = 2
-) -> Tiling:
+def tiling_of(channels_in: int, channels_out: int, arch: str, samples_bytes: int = 0, input_bytes: int = 2) -> Tiling:
     """The best tiling on ``arch``; there is one for all channels up to 128."""
     return next(tilings(channels_in, channels_out, shared_bytes_of(arch), samples_bytes, input_bytes))

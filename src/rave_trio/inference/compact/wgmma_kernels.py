@@ -71,7 +71,7 @@ class Tiling:
     """Of outputs that a product computes side by side, where they are fewer than half its rows."""
     shares: int
     """2 where the weights of all input channels are more than a warpgroup's registers hold."""
-    precision: Precision = Precision()
+    precision: Precision = HALF
     halo: int = 0
     """Pixels and rows that are computed and not the block's."""
     overlap: int = 0
@@ -130,7 +130,7 @@ class Tiling:
         return rows.begin, -(-(rows.end - rows.begin) // self.rows), -(-width // (WIDTH - 2 * self.halo - self.overlap))
 
 
-def trunk_tiling(features: int, precision: Precision = Precision()) -> Tiling:
+def trunk_tiling(features: int, precision: Precision = HALF) -> Tiling:
     """For a layer between activations of padded ``features``."""
     parts = 1 if features <= PRODUCT_ROWS else 2
     shares = 1 if features * precision.source <= 2 * PRODUCT_ROWS else 2
