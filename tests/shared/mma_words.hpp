@@ -2,9 +2,8 @@
 // block are fibers, which take turns where they wait, and what a warp does together is done by the last of its lanes to come.
 // Shared memory is an array, an address an offset in it.  Copies are there at once.
 
-#include <functional>
+#include <cstdlib>
 #include <ucontext.h>
-#include <vector>
 
 #pragma GCC optimize("O2")
 
@@ -26,9 +25,10 @@ static inline float __int_as_float(int bits) {
 
 alignas(128) unsigned char shared[256 << 10];
 
+constexpr int MOST_THREADS = 1024, STACK_BYTES = 64 << 10;
+
 struct Fiber {
     ucontext_t context;
-    std::vector<char> stack;
     bool done;
 };
 
@@ -47,12 +47,12 @@ struct Barrier {
     int count, missing, phase;
 };
 
-static std::vector<Fiber> fibers;
-static std::vector<Warp> warps;
+static Fiber fibers[MOST_THREADS];
+static Warp warps[MOST_THREADS / 32];
 static Barrier barriers_at[sizeof(shared) / 8], whole_block;
-static std::function<void()> kernel_of_block;
+static void (*kernel_of_block)();
 static ucontext_t outside;
-static int current;
+static int threads, current;
 
 static void go_to(int next) {
     const int from = current;
@@ -64,7 +64,7 @@ static void go_to(int next) {
 // To the next thread of the block, or of the warp alone.
 static void let_others_work(bool of_warp) {
     int next = current;
-    do next = of_warp ? next / 32 * 32 + (next + 1) % 32 : (next + 1) % (int)fibers.size();
+    do next = of_warp ? next / 32 * 32 + (next + 1) % 32 : (next + 1) % threads;
     while (fibers[next].done && next != current);
     go_to(next);
 }
@@ -103,21 +103,24 @@ static void __syncthreads() {
     while (whole_block.phase == phase) let_others_work(false);
 }
 
-template <class Kernel> static void run_block(int threads, Kernel kernel) {
+// `kernel` in `count` threads.
+static void run_block(int count, void (*kernel)()) {
     std::memset(shared, 0xff, sizeof(shared));
+    threads = count;
     whole_block = {threads, threads, 0};
-    warps.assign(threads / 32, Warp{});
-    fibers = std::vector<Fiber>(threads);
     kernel_of_block = kernel;
-    for (Fiber& each : fibers) {
-        each.stack.resize(256 << 10);
-        getcontext(&each.context);
-        each.context.uc_stack.ss_sp = each.stack.data();
-        each.context.uc_stack.ss_size = each.stack.size();
-        makecontext(&each.context, fiber, 0);
+    char* const stacks = (char*)std::malloc((size_t)threads * STACK_BYTES);
+    for (int i = 0; i < threads; ++i) {
+        warps[i / 32] = {};
+        fibers[i].done = false;
+        getcontext(&fibers[i].context);
+        fibers[i].context.uc_stack.ss_sp = stacks + (size_t)i * STACK_BYTES;
+        fibers[i].context.uc_stack.ss_size = STACK_BYTES;
+        makecontext(&fibers[i].context, fiber, 0);
     }
     current = threadIdx.x = 0;
     swapcontext(&outside, &fibers[0].context);
+    std::free(stacks);
 }
 
 using Shared = unsigned int;

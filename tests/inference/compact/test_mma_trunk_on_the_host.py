@@ -17,16 +17,22 @@ from rave_trio.inference.compact.mma_kernels import trunk_kernel
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 
 RUN = """
-extern "C" void run(const void* source, unsigned char* target, const void* weights, const float* bias,
-                    const float* slope, const float* scale, const unsigned char* added, unsigned char* left,
-                    int blocks, int height, int width, int begin, int end) {
+static void* arrays[8];
+static int sizes[4];
+
+extern "C" void run(void* const* given_arrays, const int* given_sizes, int blocks) {
+    std::memcpy(arrays, given_arrays, sizeof(arrays));
+    std::memcpy(sizes, given_sizes, sizeof(sizes));
     gridDim.x = blocks;
     for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
-        run_block(THREADS, [=] {
-            trunk(source, target, weights, bias, slope, scale, added, left, height, width, begin, end);
+        run_block(THREADS, [] {
+            trunk(arrays[0], (unsigned char*)arrays[1], arrays[2], (const float*)arrays[3], (const float*)arrays[4],
+                  (const float*)arrays[5], (const unsigned char*)arrays[6], (unsigned char*)arrays[7], sizes[0], sizes[1],
+                  sizes[2], sizes[3]);
         });
 }
 """
+BLOCKS = 2
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,7 @@ def before_no_number(values: np.ndarray) -> np.ndarray:
     [(16, "sm_89", 1, 1), (48, "sm_89", 1, 1), (64, "sm_89", 2, 1), (64, "sm_89", 1, 1), (128, "sm_90", 1, 2)],
 )
 def test_the_trunk_reads_and_writes_fp8(compiler, features, arch, source_bytes, target_bytes):
-    """In a picture of several tiles, of which some rows are computed, by two blocks."""
+    """In a picture of several tiles, of which some rows are computed, by more blocks than one."""
     rng = np.random.default_rng(0)
     kernel = trunk_kernel(architecture(features), arch, precision=Precision(source_bytes, target_bytes))
     run = compiled_mma(kernel.source, RUN, compiler)
@@ -69,7 +75,8 @@ def test_the_trunk_reads_and_writes_fp8(compiler, features, arch, source_bytes, 
     left = np.full(remaining.shape, 0x7F, np.uint8)
     held = before_no_number(source), before_no_number(weights)
     arrays = held[0], target, held[1], layer.bias, slope, np.concatenate([scale, shares]), remaining, left
-    run(*(ctypes.c_void_p(each.ctypes.data) for each in arrays), 2, height, width, rows.begin, rows.end)
+    addresses = (ctypes.c_void_p * 8)(*(each.ctypes.data for each in arrays))
+    run(addresses, (ctypes.c_int * 4)(height, width, rows.begin, rows.end), BLOCKS)
 
     added = e4m3.decoded(remaining) * shares if source_bytes == target_bytes == 1 else None
     window = slice(rows.begin, rows.end)
