@@ -65,7 +65,8 @@ class JobFlags:
         Literal["auto", "fp32", "bf16", "fp16", "fp8", "fastest"], Parameter(name=("--precision", "-p"))
     ] = "auto"
     """Arithmetic of the network; auto takes fp16 on a GPU, bf16 where the CPU computes it natively, else fp32;
-    fastest takes fp8 where that can be computed (our own kernels, compute capability 9.0), and auto elsewhere."""
+    fastest takes fp8 where that can be computed (our own kernels, compute capability 8.9, 9.0 and 12.x), and auto
+    elsewhere."""
 
     device: Annotated[str, Parameter(name=("--device", "-d"))] = "auto"
     """Where to run: auto, cpu, cuda, or cuda:1 for the second GPU; auto takes a GPU that has all that is needed."""

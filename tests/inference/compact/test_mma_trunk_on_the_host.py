@@ -27,8 +27,8 @@ extern "C" void run(void* const* given_arrays, const int* given_sizes, int block
     for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
         run_block(THREADS, [] {
             trunk(arrays[0], (unsigned char*)arrays[1], arrays[2], (const float*)arrays[3], (const float*)arrays[4],
-                  (const float*)arrays[5], (const unsigned char*)arrays[6], (unsigned char*)arrays[7], sizes[0], sizes[1],
-                  sizes[2], sizes[3]);
+                  (const float*)arrays[5], (const unsigned char*)arrays[6], (unsigned char*)arrays[7],
+                  sizes[0], sizes[1], sizes[2], sizes[3]);
         });
 }
 """
