@@ -38,6 +38,9 @@ from rave_trio.inference.compact.kernels_protocol import (
 GUARD = 512
 """Elements of NaN on either side."""
 
+POISON = np.array([np.nan], np.float16).view(np.uint8)
+"""Bytes of what targets are full of at first."""
+
 FP16_ROUNDING = 2.0**-11
 """Half a unit in the last place, relative."""
 
@@ -96,14 +99,18 @@ class Rig:
 
     def download(self, memory, shape: tuple[int, ...], shift: int = 0) -> np.ndarray:
         """What lies between the guards, which must be whole."""
-        host = np.empty(memory.nbytes // 2, np.float16)
-        with use(self.stream, memory):
-            copy_to_host(self.stream, memory.array(host.shape, np.float16), host)
-        self.stream.synchronize()
+        host = self.read(memory)
         begin, end = GUARD + shift, GUARD + shift + int(np.prod(shape))
         assert np.isnan(host[:begin]).all(), "something was written before the target"
         assert np.isnan(host[end:]).all(), "something was written behind the target"
         return host[begin:end].reshape(shape)
+
+    def read(self, memory) -> np.ndarray:
+        host = np.empty(memory.nbytes // 2, np.float16)
+        with use(self.stream, memory):
+            copy_to_host(self.stream, memory.array(host.shape, np.float16), host)
+        self.stream.synchronize()
+        return host
 
     def parameters(self, weights, bias, slope=None) -> Parameters:
         return Parameters(*(0 if each is None else self.upload(each).pointer for each in (weights, bias, slope)))
@@ -298,7 +305,9 @@ class DenseRemainders:
         return memory[: height * width * REMAINING].reshape(height, width, REMAINING)
 
 
-def check_fp8_trunk(rig: Rig, features: int, precision: Precision, order) -> None:
+def check_fp8_trunk(
+    rig: Rig, features: int, precision: Precision, order, sizes=SIZES, rounding: float = E4M3_SUM_ROUNDING
+) -> None:
     """A layer at any size, with remainders that lie in the kernels' own ``order``: see :class:`DenseRemainders`."""
     rng = np.random.default_rng()
     layer = random_layer(rng, features, features, activates=True)
@@ -313,33 +322,38 @@ def check_fp8_trunk(rig: Rig, features: int, precision: Precision, order) -> Non
     scale_address = rig.upload(np.concatenate([scale, shares])).pointer if precision.source == 1 else 0
     parameters = Parameters(*addresses, scale=scale_address, narrow=precision.target == 1)
     trunk = rig.kernels(architecture(features)).trunk
-    for height, width in SIZES:
+    windows = [(*each, Rows(0, each[0])) for each in sizes] + [(13, 73, Rows(2, 12))]
+    for height, width, rows in windows:
         x = rng.normal(0, 1, (height, width, features)).astype(np.float16)
-        behind = remainders_at(height, width, features), remainder_bytes(height, width)
         added = None
         if precision.source == 1:
             codes = e4m3.encoded(x)
             remaining = e4m3.encoded(rng.normal(0, 0.3, (height, width, REMAINING)))
-            gap = np.zeros(behind[0] - codes.size, np.uint8)
+            gap = np.zeros(remainders_at(height, width, features) - codes.size, np.uint8)
             everything = np.concatenate([codes.reshape(-1), gap, order.laid_out(remaining)])
             x, source = e4m3.decoded(codes), rig.upload(everything).pointer
             if precision.target == 1:
                 added = e4m3.decoded(remaining) * shares
         else:
             source = rig.upload(x).pointer
-        halves = (height, width, features) if precision.target == 2 else (sum(behind) // 2,)
+        held, behind = (rows.end, width, features), remainders_at(rows.end, width, features)
+        halves = held if precision.target == 2 else ((behind + remainder_bytes(rows.end, width)) // 2,)
         target, memory = rig.poisoned(halves)
-        rig.put(trunk, source, target, height, width, Rows(0, height), parameters)
+        rig.put(trunk, source, target, height, width, rows, parameters)
         found = rig.download(memory, halves)
-        expected, size = through(x, layer, added=added)
+        window = slice(rows.begin, rows.end)
+        expected, size = (each[window] for each in through(x, layer, added=added))
         if precision.target == 2:
-            assert (np.abs(found - expected) <= E4M3_SUM_ROUNDING * size).all()
+            assert np.isnan(found[: rows.begin]).all()
+            found = found[window]
+            assert (np.abs(found - expected) <= FP16_ROUNDING * np.abs(expected) + rounding * size).all()
             assert np.linalg.norm(found - expected) <= E4M3_SUMS * np.linalg.norm(expected)
         else:
-            rounding = SUM_ROUNDING if precision.source == 2 else E4M3_SUM_ROUNDING
             found = found.view(np.uint8)
-            codes = found[: x.size].reshape(x.shape)
-            check_e4m3(codes, order.found(found[behind[0] :], height, width), expected, rounding * size)
+            codes, remaining = found[: np.prod(held)].reshape(held), order.found(found[behind:], rows.end, width)
+            assert (codes[: rows.begin].reshape(-1, 2) == POISON).all()
+            slack = size * (SUM_ROUNDING if precision.source == 2 else rounding)
+            check_e4m3(codes[window], remaining[window], expected, slack)
 
 
 def check_e4m3(codes: np.ndarray, remaining: np.ndarray, expected: np.ndarray, slack: np.ndarray) -> None:

@@ -1,18 +1,17 @@
-"""The trunk by mma.sync, its whole text compiled for the host, the threads of a block taking turns, against numpy."""
+"""The trunk by mma.sync in fp8: its text compiled for the host, the threads of a block taking turns, against numpy."""
 
 from __future__ import annotations
 
 import ctypes
 
-import e4m3
+import attrs
 import numpy as np
 import pytest
-from compact_kernels import SUM_ROUNDING, check_e4m3
-from compact_reference import Layer, architecture, packed, random_layer, through
+from compact_kernels import SUM_ROUNDING, DenseRemainders, Rig, check_fp8_trunk
 from host_kernels import COMPILER, HostCompiler, compiled_mma
 
-from rave_trio.inference.compact.kernels_protocol import REMAINING, Precision, Rows
-from rave_trio.inference.compact.mma_kernels import trunk_kernel
+from rave_trio.inference.compact.kernels_protocol import Architecture, Precision
+from rave_trio.inference.compact.mma_kernels import Trunk
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 
@@ -32,7 +31,63 @@ extern "C" void run(void* const* given_arrays, const int* given_sizes, int block
         });
 }
 """
-BLOCKS = 2
+
+
+@attrs.frozen
+class TrunkLauncher:
+    """Of a GPU of that architecture, with two multiprocessors."""
+
+    compiler: HostCompiler
+    architecture: str
+
+    def arch(self, stream) -> str:
+        return self.architecture
+
+    def processors(self, stream) -> int:
+        return 2
+
+    def load(self, stream, source, shared_bytes):
+        return compiled_mma(source, RUN, self.compiler)
+
+    def put(self, raw, kernel, grid, block, *args, shared_bytes):
+        kernel((ctypes.c_void_p * 8)(*args[:8]), (ctypes.c_int * 4)(*args[8:]), grid[0])
+
+
+@attrs.frozen
+class HostMemory:
+    """And behind it bytes that must not be read, numbers that are none."""
+
+    array: np.ndarray
+
+    @property
+    def pointer(self) -> int:
+        return self.array.ctypes.data
+
+
+class HostRig(Rig):
+    """Of the trunk alone, without a device."""
+
+    def __init__(self, launcher: TrunkLauncher, precision: Precision) -> None:
+        self._launcher, self._precision, self._memories = launcher, precision, []
+
+    def kernels(self, arch: Architecture):
+        return Kernels(Trunk(arch, self._launcher, None, precision=self._precision))
+
+    def upload(self, values: np.ndarray) -> HostMemory:
+        behind = np.full(64, 0x7F, np.uint8)
+        self._memories.append(HostMemory(np.concatenate([values.reshape(-1).view(np.uint8), behind])))
+        return self._memories[-1]
+
+    def read(self, memory: HostMemory) -> np.ndarray:
+        return memory.array[:-64].view(np.float16)
+
+    def put(self, call, *args) -> None:
+        call(None, *args)
+
+
+@attrs.frozen
+class Kernels:
+    trunk: Trunk
 
 
 @pytest.fixture(scope="module")
@@ -40,53 +95,17 @@ def compiler(tmp_path_factory):
     return HostCompiler(tmp_path_factory.mktemp("trunks"))
 
 
-def before_no_number(values: np.ndarray) -> np.ndarray:
-    """Bytes, and behind them some that must not be read."""
-    return np.concatenate([values.reshape(-1).view(np.uint8), np.full(64, 0x7F, np.uint8)])
-
-
 @pytest.mark.parametrize(
-    ("features", "arch", "source_bytes", "target_bytes"),
-    [(16, "sm_89", 1, 1), (48, "sm_89", 1, 1), (64, "sm_89", 2, 1), (64, "sm_89", 1, 1), (128, "sm_90", 1, 2)],
+    ("features", "arch", "precision"),
+    [
+        (16, "sm_89", Precision(1, 1)),
+        (48, "sm_89", Precision(1, 1)),
+        (64, "sm_89", Precision(2, 1)),
+        (64, "sm_89", Precision(1, 1)),
+        (128, "sm_90", Precision(1, 2)),
+    ],
+    ids=str,
 )
-def test_the_trunk_reads_and_writes_fp8(compiler, features, arch, source_bytes, target_bytes):
-    """In a picture of several tiles, of which some rows are computed, by more blocks than one."""
-    rng = np.random.default_rng(0)
-    kernel = trunk_kernel(architecture(features), arch, precision=Precision(source_bytes, target_bytes))
-    run = compiled_mma(kernel.source, RUN, compiler)
-    across, down = kernel.tiling.tile
-    height, width, rows = down + 3, across + 9, Rows(1, down + 2)
-    layer = random_layer(rng, features, features, activates=True)
-    weights, slope = packed(layer, features), layer.slope
-    scale = rng.uniform(0.01, 0.03, features).astype(np.float32)
-    shares = rng.uniform(-2, 2, REMAINING).astype(np.float32)
-    x = rng.normal(0, 1, (height, width, features)).astype(np.float16)
-    remaining = e4m3.encoded(rng.normal(0, 0.3, (height, width, REMAINING)))
-    source = x
-    if source_bytes == 1:
-        weights = e4m3.encoded(weights / scale[:, None])
-        exact = (e4m3.decoded(weights) * scale[:, None]).reshape(3, 3, features, features)
-        layer = Layer(exact.transpose(2, 3, 0, 1), layer.bias, slope)
-        source = e4m3.encoded(x)
-        x = e4m3.decoded(source)
-    target = np.full((height, width, features), np.nan, np.float16)
-    if target_bytes == 1:
-        target = np.full(target.shape, 0x7F, np.uint8)
-    left = np.full(remaining.shape, 0x7F, np.uint8)
-    held = before_no_number(source), before_no_number(weights)
-    arrays = held[0], target, held[1], layer.bias, slope, np.concatenate([scale, shares]), remaining, left
-    addresses = (ctypes.c_void_p * 8)(*(each.ctypes.data for each in arrays))
-    run(addresses, (ctypes.c_int * 4)(height, width, rows.begin, rows.end), BLOCKS)
-
-    added = e4m3.decoded(remaining) * shares if source_bytes == target_bytes == 1 else None
-    window = slice(rows.begin, rows.end)
-    expected, size = (each[window] for each in through(x, layer, added=added))
-    slack = SUM_ROUNDING * size
-    if target_bytes == 2:
-        assert np.isnan(np.delete(target, window, 0)).all()
-        assert (np.abs(target[window] - expected) <= 2.0**-11 * np.abs(expected) + slack).all()
-        assert (left == 0x7F).all()
-        return
-    for everything in (target, left):
-        assert (np.delete(everything, window, 0) == 0x7F).all()
-    check_e4m3(target[window], left[window], expected, slack)
+def test_the_trunk_reads_and_writes_fp8(compiler, features, arch, precision):
+    rig = HostRig(TrunkLauncher(compiler, arch), precision)
+    check_fp8_trunk(rig, features, precision, DenseRemainders(), [(1, 1)], SUM_ROUNDING)
