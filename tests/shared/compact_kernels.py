@@ -24,6 +24,7 @@ from compact_reference import (
 
 from rave_trio.devices.copies import copy_from_host, copy_to_host
 from rave_trio.devices.interface import use
+from rave_trio.inference.compact.e4m3 import NOT_A_NUMBER
 from rave_trio.inference.compact.kernels_protocol import (
     REMAINING,
     Architecture,
@@ -329,7 +330,7 @@ def check_fp8_trunk(
         if precision.source == 1:
             codes = e4m3.encoded(x)
             remaining = e4m3.encoded(rng.normal(0, 0.3, (height, width, REMAINING)))
-            gap = np.zeros(remainders_at(height, width, features) - codes.size, np.uint8)
+            gap = np.full(remainders_at(height, width, features) - codes.size, NOT_A_NUMBER, np.uint8)
             everything = np.concatenate([codes.reshape(-1), gap, order.laid_out(remaining)])
             x, source = e4m3.decoded(codes), rig.upload(everything).pointer
             if precision.target == 1:
