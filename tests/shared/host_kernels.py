@@ -53,7 +53,7 @@ class HostCompiler:
 
 REPLACED = (
     *("float read_shared(", "void write_shared(", "float read_sample(", "u32 two_halves("),
-    *("void store_transposed(", "u16 two_e4m3("),
+    *("void store_transposed(", "u16 two_e4m3(", "void four_floats("),
 )
 """Functions of the wgmma kernels that wgmma_words.hpp has in place of theirs."""
 

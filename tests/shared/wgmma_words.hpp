@@ -59,8 +59,6 @@ static inline unsigned char to_e4m3(float value) {
 
 static inline unsigned short two_e4m3(float low, float high) { return to_e4m3(low) | to_e4m3(high) << 8; }
 
-static inline float __int_as_float(int bits) {
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
+static inline void four_floats(unsigned int packed, float (&numbers)[4]) {
+    for (int i = 0; i < 4; ++i) numbers[i] = of_e4m3(packed >> 8 * i & 255);
 }

@@ -30,9 +30,6 @@ HANDED_ON = 0.6
 UNITS = 8
 """Tried for the weights of each output."""
 
-MOST_THROUGH = 2.0**7
-"""What remainders are multiplied by at most, so that kernels may have them 2^120 times too small."""
-
 HALF_ROOM = 2.0**15
 """Weights in fp16 that are divided by scales stay below."""
 
@@ -133,7 +130,7 @@ def _eighths(
     rounded = attrs.evolve(layer, weights=_rounded(weights / units[:, np.newaxis, np.newaxis, np.newaxis]))
     codes = e4m3.encoded(_taps(rounded, features, features))
     own = np.arange(min(len(units), REMAINING))
-    through = np.clip(weights[own, own, 1, 1] / written[own], -MOST_THROUGH, MOST_THROUGH)
+    through = weights[own, own, 1, 1] / written[own]
     return _Pieces(
         codes,
         _row(layer.bias / written, features),

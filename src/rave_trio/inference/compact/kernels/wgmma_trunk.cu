@@ -26,7 +26,6 @@ __device__ inline int product_row(int i, int half) {
 
 constexpr bool ADDS_REMAINDERS = INPUT_BYTES == 1 && OUTPUT_BYTES == 1;
 constexpr bool READS_AHEAD = PRODUCTS <= 27;  // what the weights leave of the registers holds a row's remainders
-constexpr float OF_SMALL = 1.329227995784916e36f;  // 2^120: see four_small_floats
 constexpr int REMAINING = 16;               // channels with remainders, of a warp
 constexpr int REMAINDERS = WIDTH / 8 / 4;   // of a thread, four words each
 
@@ -60,7 +59,7 @@ struct Activation {
             scale[half] = INPUT_BYTES == 1 && is_there ? scales[channel] : 1;
             bias[half] = is_there ? biases[channel] : 0;
             slope[half] = is_there ? slopes[channel] : 0;
-            share[half] = ADDS_REMAINDERS && channel < REMAINING ? scales[FEATURES + channel] * OF_SMALL : 0;
+            share[half] = ADDS_REMAINDERS && channel < REMAINING ? scales[FEATURES + channel] : 0;
         }
     }
 
@@ -68,8 +67,8 @@ struct Activation {
         return bent(INPUT_BYTES == 1 ? fmaf(sum, scale[half], bias[half]) : sum + bias[half], half);
     }
 
-    __device__ float with_remainder(float sum, int half, float small_remainder) const {
-        return bent(fmaf(small_remainder, share[half], fmaf(sum, scale[half], bias[half])), half);
+    __device__ float with_remainder(float sum, int half, float remainder) const {
+        return bent(fmaf(remainder, share[half], fmaf(sum, scale[half], bias[half])), half);
     }
 
     __device__ float bent(float x, int half) const {
@@ -143,7 +142,7 @@ struct StoreActivations {
         float x[4], rounded[4];
         if (ADDS_REMAINDERS) {
             float remainders[4];
-            four_small_floats(added, remainders);
+            four_floats(added, remainders);
 #pragma unroll
             for (int i = 0; i < 4; ++i)
                 x[i] = activation.with_remainder(four[i % 2 * 2 + i / 2], i % 2, remainders[i]);
@@ -152,10 +151,8 @@ struct StoreActivations {
             for (int i = 0; i < 4; ++i) x[i] = activation(four[i % 2 * 2 + i / 2], i % 2);
         }
         const u32 result = four_e4m3(x[0], x[1], x[2], x[3]);
-        four_small_floats(result, rounded);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) x[i] = fmaf(rounded[i], -OF_SMALL, x[i]);
-        remaining = four_e4m3(x[0], x[1], x[2], x[3]);
+        four_floats(result, rounded);
+        remaining = four_e4m3(x[0] - rounded[0], x[1] - rounded[1], x[2] - rounded[2], x[3] - rounded[3]);
         return result;
     }
 #endif

@@ -208,9 +208,19 @@ __device__ inline u32 four_e4m3(float a, float b, float c, float d) {
     return two_e4m3(a, b) | (u32)two_e4m3(c, d) << 16;
 }
 
-// And back: times 2^-120, since that takes no conversion, which the multiprocessor has few units for.  As fp32 a code's
-// exponent and fraction stand where they are, 20 bits up; codes that are no number become 480.
-__device__ inline void four_small_floats(u32 packed, float (&numbers)[4]) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) numbers[i] = __int_as_float((int)(packed << 24 - 8 * i) >> 4 & (int)0x87f00000u);
+// And back.
+__device__ inline void four_floats(u32 packed, float (&numbers)[4]) {
+    asm("{\n"
+        ".reg .b16 low, high, half0, half1, half2, half3;\n"
+        ".reg .b32 two;\n"
+        "mov.b32 {low, high}, %4;\n"
+        "cvt.rn.f16x2.e4m3x2 two, low;\n"
+        "mov.b32 {half0, half1}, two;\n"
+        "cvt.rn.f16x2.e4m3x2 two, high;\n"
+        "mov.b32 {half2, half3}, two;\n"
+        "cvt.f32.f16 %0, half0;\n"
+        "cvt.f32.f16 %1, half1;\n"
+        "cvt.f32.f16 %2, half2;\n"
+        "cvt.f32.f16 %3, half3;\n"
+        "}" : "=f"(numbers[0]), "=f"(numbers[1]), "=f"(numbers[2]), "=f"(numbers[3]) : "r"(packed));
 }
