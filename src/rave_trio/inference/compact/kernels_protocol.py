@@ -120,7 +120,7 @@ class Precision:
 
 HALF = Precision()
 
-FP8 = (HALF, Precision(2, 1), Precision(1, 1), Precision(1, 2))
+FP8 = Precision(2, 1), Precision(1, 1), Precision(1, 2)
 """What a network in fp8 needs: its first and its last layer of the trunk have fp16 on one side."""
 
 
