@@ -133,17 +133,30 @@ class Rounds:
         with self.assembled() as (assembly, _, _, held):
             backend = held.enter_context(contextlib.closing(assembly.backend()))
             self.make_warm(assembly, backend)
-            tensors = [assembly.tensor(self.noise()) for _ in range(backend.depth)]
+            at_once = self.at_once(backend.depth)
+            tensors = [assembly.tensor(self.noise()) for _ in range(at_once)]
             for tensor in tensors:
                 held.enter_context(contextlib.closing(tensor))
             began = time.perf_counter()
             for number in range(frames):
-                if number >= backend.depth:
+                if number >= at_once:
                     backend.collect().close()
-                backend.submit(_enveloped(number, Tensor(tensors[number % len(tensors)].array, lease=None)))
-            for _ in range(min(frames, backend.depth)):
+                backend.submit(_enveloped(number, Tensor(tensors[number % at_once].array, lease=None)))
+            for _ in range(min(frames, at_once)):
                 backend.collect().close()
             return frames / (time.perf_counter() - began)
+
+    def at_once(self, depth: int) -> int:
+        """Of ``depth`` frames under way those whose tensors find room.
+
+        A plan on surfaces counts no tensors, and who waits for memory here waits for ever.
+        """
+        limit, work = self.plan.memory_limit, self.plan.work(self._steps)
+        if limit is None or not work.on_surfaces:
+            return depth
+        [step] = work.steps
+        pair = work.costs.tensor(step.source) + work.costs.tensor(step.target)
+        return max(1, min(depth, (limit - self.plan.fit.network) // pair))
 
     def make_warm(self, assembly: Assembly, backend: RetreatingBackend) -> None:
         """With its first frames a library chooses its algorithms."""
