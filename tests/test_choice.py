@@ -331,6 +331,15 @@ def test_fp8_is_refused_for_models_of_other_families_and_of_too_few_layers(machi
         plan(precision="fp8", model=str(upscaler("grey", channels=1)))
 
 
+def test_fp8_is_refused_with_what_keeps_our_own_kernels_or_the_gpu_from_it(machine, plan):
+    machine(gpu(0, compute_capability=HOPPER), libraries=set(ALL) - {"onnx"})
+    with pytest.raises(errors.PrecisionUnsupported, match="compact: onnx not installed: pip install onnx"):
+        plan(precision="fp8")
+    machine(gpu(0, compute_capability=HOPPER, problem="another process has it"))
+    with pytest.raises(errors.PrecisionUnsupported, match="GPU number 0 is not used: another process has it"):
+        plan(precision="fp8")
+
+
 def test_fp8_is_not_computed_on_the_cpu(plan):
     with pytest.raises(errors.PrecisionUnsupported, match="does not compute fp8"):
         plan(precision="fp8", device="cpu")

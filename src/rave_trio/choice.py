@@ -107,7 +107,10 @@ def _backend(
     notes: list[str] = []
     for name in BY_ITSELF if asked == "auto" else (asked,):
         wanted = next(each for each in found if each.name == name)
-        why_not = unsuited(name) if wanted.ready else wanted.why_not
+        try:
+            why_not = unsuited(name) if wanted.ready else wanted.why_not
+        except errors.PrecisionUnsupported as error:
+            raise errors.PrecisionUnsupported("; ".join([str(error), *notes]), remedy=error.remedy) from error
         if why_not is None:
             return name, tuple(notes)
         notes.append(f"{name}: {why_not}")

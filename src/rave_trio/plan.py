@@ -385,9 +385,12 @@ def _takes_whole_frames(steps: tuple[Step, ...]) -> bool:
 
 def precision_of(choice: Choice, asked: str, models: Sequence[Path]) -> tuple[str, tuple[str, ...]]:
     """The precision of all models, and notes why.  Raises PrecisionUnsupported."""
-    if choice.gpu is None:
+    if choice.gpu is not None:
+        return gpu_precision(asked, choice.backend, models, choice.gpu)
+    try:
         return choose_precision(asked), ()
-    return gpu_precision(asked, choice.backend, models, choice.gpu)
+    except errors.PrecisionUnsupported as error:
+        raise errors.PrecisionUnsupported("; ".join([str(error), *choice.notes]), remedy=error.remedy) from error
 
 
 def networks_of(
