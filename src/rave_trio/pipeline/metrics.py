@@ -46,7 +46,7 @@ class StageMetrics:
     waiting_for_input: float
     waiting_for_output: float
     latency: Latency = attrs.field(factory=Latency)
-    """Of its calls, from the Trio thread and back; those of inference submit a frame or collect one."""
+    """Of its calls, one frame each, also where a thread goes on with the next; those of inference submit or collect."""
     activity: str | None = None
     """What it does now, if anything."""
     since: float = 0.0
