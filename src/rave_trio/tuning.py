@@ -28,7 +28,7 @@ from rave_trio.steps import Enhancing, Step
 
 log = logging.getLogger("rave_trio.plan")
 
-FORMAT = 1
+FORMAT = 2
 """Of the files, and of whatever else of ours the speeds depend on; others are not read."""
 
 BATCHES = (1, 2, 4, 8)
