@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import Any
 
 import numpy as np
 import pytest
 from backend_rigs import OnnxRuntimeRig
+from made_up_gpus import gpu, machine
 
+import rave_trio
+from rave_trio.devices.simulated import SimulatedDevice
 from rave_trio.frames import PixelFormat, SurfaceDescriptor, Tensor
 from rave_trio.inference.openvino_model import Model
+from rave_trio.memory import Ledger, Waiting
 from rave_trio.speed import Speedometer, rate_of
 from rave_trio.steps import Enhancing
+
+__all__ = ["machine"]
 
 NOISE = Tensor(np.zeros((3, 2, 2), np.float32), lease=None)
 
@@ -101,3 +108,21 @@ def test_networks_are_measured_one_after_another_and_nothing_is_left(upscaler, s
         assert measuring.rate(model.geometry(20, 24, None), streams, batch, seconds=0.0) > 0
         assert rig.pool.stats().leased == 0
     rig.close()
+
+
+def test_what_an_estimate_measures_on_a_gpu_is_smaller_than_surfaces_and_goes_without_them(
+    machine, bunny, tmp_path, monkeypatch
+):
+    pytest.importorskip("cuda.core")
+    from rave_trio.gpu import assembly, compact
+
+    monkeypatch.setattr(assembly, "CudaDevice", lambda ordinal: SimulatedDevice(1 << 20))
+    found = []
+    monkeypatch.setattr(compact, "compact_network", lambda *_, ends, **__: found.append(ends))
+    machine(gpu(0))
+    plan, steps = rave_trio.make_plan(rave_trio.UpscaleOptions(bunny, tmp_path / "out.mkv"))
+    [step], [whole] = steps, plan.geometries
+    with contextlib.closing(assembly.GpuAssembly(plan, plan.gpu, steps, Ledger(), Waiting())) as made:
+        for geometry in (whole, step.model.geometry(180, 180, None)):
+            made.network(step, geometry, 1, 1)
+    assert [ends is not None for ends in found] == [True, False]

@@ -85,7 +85,7 @@ class GpuWorkshop:
                 pool=self._pool,
                 scratch=self._scratch,
                 audited=self._how.audited,
-                ends=self._ends,
+                ends=self._ends if (geometry.tile_height, geometry.tile_width) == size_of(step.source) else None,
                 fp8=self._how.precision == "fp8",
             )
         if self._how.backend != "onnxruntime":
