@@ -179,3 +179,14 @@ async def test_the_grace_period_begins_anew_with_every_frame(mock_clock):
         mock_clock.jump(11)
         await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
+
+
+def test_a_command_that_leaves_a_thread_behind_ends_with_its_status_and_without_the_interpreters_end(bunny, tmp_path):
+    program = "import atexit, sys; from rave_trio import cli; atexit.register(print, 'the end'); sys.exit(cli.main())"
+    command = [sys.executable, "-c", program, "upscale", str(bunny), str(tmp_path / "out.mkv"), "--json"]
+    found = subprocess.run(
+        [*command, "--stall-timeout", "0.001", "-d", "cpu"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert found.returncode == 52
+    assert json.loads(found.stdout)["error"]["kind"] == "stalled"
+    assert list(tmp_path.iterdir()) == []
