@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import types
+
 import attrs
 import pytest
+import trio
+import trio.testing
 
 from rave_trio import errors
+from rave_trio.pipeline import stalls
 
 CALLS = [
     ("decoder", "read 3", "decode"),
@@ -69,3 +75,21 @@ async def test_a_slow_call_within_the_limit_is_no_stall(rig):
         gate.open()
     assert run.error is None
     assert rig.encoder.finished
+
+
+async def test_a_call_is_not_taken_to_be_stuck_because_the_process_was_stopped(rig, mock_clock, monkeypatch):
+    """As by Ctrl+Z: Trio's clock and the world's go on, and nothing runs."""
+    world = [trio.current_time, lambda: 0.0]
+    monkeypatch.setattr(stalls, "time", types.SimpleNamespace(monotonic=lambda: world[0]()))
+    rig.patience = math.inf
+    rig.config = attrs.evolve(rig.config, stall_timeout=10)
+    gate = rig.encoder.hold("write 3")
+    async with rig.running() as run:
+        await rig.settled()
+        mock_clock.jump(100)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not run.pipeline.abandoned
+        world.pop(0)
+        mock_clock.jump(11)
+    assert isinstance(run.error, errors.Stalled)
+    await rig.left_behind(gate, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,9 @@ from trio.lowlevel import enable_ki_protection
 
 from rave_trio.memory import Waiting
 from rave_trio.pipeline.tasks import bare
+
+BEAT = 1.0
+"""Seconds between two looks at the time; who comes so much later than wanted did not run meanwhile."""
 
 
 @attrs.define(eq=False)
@@ -44,8 +48,9 @@ class Call:
 class Watch:
     """Looks after the calls of one run.
 
-    A call that is not back in time is left behind.  One that waits for memory is as slow as whoever has it: it goes on
-    waiting, unless all calls do and nothing was given back for as long as a call may take; then it gets an OutOfMemory.
+    A call that is not back in time is left behind; where the process did not run meanwhile, as after Ctrl+Z, its time
+    begins anew.  One that waits for memory is as slow as whoever has it: it goes on waiting, unless all calls do and
+    nothing was given back for as long as a call may take; then it gets an OutOfMemory.
     """
 
     def __init__(self, waiting: Waiting, patience: float) -> None:
@@ -103,8 +108,11 @@ class Watch:
         with self._scope:
             while True:
                 # A call that begins meanwhile has at least as much time as this sleeps.
-                deadlines = (call.deadline for call in self._calls)
-                await trio.sleep_until(min(deadlines, default=trio.current_time() + self._patience))
+                now = trio.current_time()
+                until = min(now + BEAT, now + self._patience, *(call.deadline for call in self._calls))
+                if await _slept_through(max(0, until - now)):
+                    for call in self._calls:
+                        call.extend()
                 now = trio.current_time()
                 for call in [call for call in self._calls if call.deadline <= now]:
                     self._look_at(call)
@@ -119,3 +127,10 @@ class Watch:
         else:
             call.given_back = given_back
         call.extend()
+
+
+async def _slept_through(seconds: float) -> bool:
+    """Sleep so long by Trio's clock; whether much more time has gone by in the world."""
+    began = time.monotonic()
+    await trio.sleep(seconds)
+    return time.monotonic() - began > seconds + BEAT
