@@ -9,6 +9,7 @@ import pytest
 
 from rave_trio.errors import FrameCountMismatch
 from rave_trio.pipeline import ChannelMetrics, PipelineMetrics, StageMetrics, UpscalePipeline
+from rave_trio.pipeline.metrics import BUSY, StageMeter
 
 STAGES = ("decode", "preprocess", "inference", "encode")
 CHANNELS = ("decoded", "preprocessed", "upscaled")
@@ -156,3 +157,18 @@ async def test_an_observer_is_told_all_that_the_meters_count(rig):
         depths = [depth for name, depth in written.depths if name == channel.name]
         assert max(depths) == channel.peak
         assert depths[-1] == 0
+
+
+def test_a_call_may_be_left_behind_just_between_two_frames():
+    """The task and the thread then end the same lap."""
+
+    class Unconcerned:
+        def span(self, *_) -> None: ...
+
+        def depth(self, *_) -> None: ...
+
+    meter = StageMeter("decode", Unconcerned())
+    timer = meter.time(BUSY)
+    with timer:
+        meter.lap(lambda *_: timer.__exit__(None, None, None))
+    assert meter.snapshot().latency.calls == 2

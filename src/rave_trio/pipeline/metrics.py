@@ -190,7 +190,8 @@ class StageMeter:
     def _end(self, soon: Soon = _now) -> None:
         end = time.perf_counter()
         spent, activity, start = self._spent
-        assert activity is not None
+        if activity is None:  # the call was left behind just between two laps
+            return
         self._spent = {**spent, activity: spent[activity] + end - start}, None, 0.0
         if activity == BUSY:
             self._latency.add(end - start)
