@@ -95,19 +95,28 @@ struct StoreActivations {
     }
 
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
+        // Asked once for all, so that what is done for some pixels need not wait for what is done for others.
+        FourWords* const left = OUTPUT_BYTES == 1 ? target.at(unit, work) : nullptr;
+        if (left)
+            round_all<true>(sums, stage, source.at(unit, work), left);
+        else
+            round_all<false>(sums, stage, nullptr, nullptr);
+        before_copy_engine();
+        block_wait(OF_GROUP + group, WARPGROUP);
+        if (threadIdx.x % WARPGROUP == 0) store_box(output, stage, first_output, unit.x(), unit.y(work));
+    }
+
+    template <bool HAS_REMAINDERS>
+    __device__ void round_all(const float (&sums)[SUMS], u32 stage, const FourWords* from, FourWords* left) const {
         constexpr int CHUNKS = OUTPUT_BYTES;  // of 16 bytes, that a warp's 16 outputs take
         const int lane = threadIdx.x % 32, first_row = threadIdx.x % WARPGROUP / 32 * 16;
         const u32 row = stage + first_row / OF_EACH_ROW * WIDTH * OUTPUT_PIXEL;
         const int chunk = first_row % OF_EACH_ROW * OUTPUT_BYTES / 16 + lane / 8 % CHUNKS;
-#if OUTPUT_BYTES == 1
-        FourWords* const left = target.at(unit, work);
-        const FourWords* const from = source.at(unit, work);
-#endif
 #pragma unroll
         for (int i = 0; i < WIDTH / 8; i += 4 / CHUNKS) {
             u32 matrices[4];
 #if OUTPUT_BYTES == 1
-            if (left) {
+            if constexpr (HAS_REMAINDERS) {
                 FourWords had = {}, has;
                 if (ADDS_REMAINDERS) had = READS_AHEAD ? added[i / 4] : from[32 * (i / 4)];
 #pragma unroll
@@ -119,10 +128,9 @@ struct StoreActivations {
                 for (int m = 0; m < 4; ++m) matrices[m] = round(sums, i + m / CHUNKS, m % CHUNKS);
             const int pixel = 8 * (i + lane / 8 / CHUNKS) + lane % 8;
             store_transposed(row + swizzled(pixel * OUTPUT_PIXEL + chunk * 16, OUTPUT_PIXEL), matrices);
+            // Registers that hold no row's remainders hold no second part of a row either.
+            if (HAS_REMAINDERS && !READS_AHEAD) asm volatile("bar.warp.sync 0xffffffff;" ::: "memory");
         }
-        before_copy_engine();
-        block_wait(OF_GROUP + group, WARPGROUP);
-        if (threadIdx.x % WARPGROUP == 0) store_box(output, stage, first_output, unit.x(), unit.y(work));
     }
 
     // The thread's share of an 8 x 8 matrix: of eight pixels from 8 * `eight` on, two.
