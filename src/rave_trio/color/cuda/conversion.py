@@ -81,6 +81,7 @@ def picture_of(frame: Frame, source: SurfaceDescriptor, layout: SurfaceLayout) -
 
 
 def check_planes(picture: DevicePicture, layout: SurfaceLayout) -> None:
+    """Raises ValueError where the planes are not of the layout's shapes; their pitches are their own."""
     found = [(plane.shape, plane.dtype) for plane in picture.planes]
     expected = [((plane.rows, plane.samples), plane.dtype) for plane in layout.planes]
     if found != expected:

@@ -297,21 +297,8 @@ class WgmmaKernels:
             self._wide_tail(raw, source, picture, target, height, width, rows, parameters)
             return
         assert self._tail is not None
-        tiling, kernel = self._tail
-        self._put(
-            raw,
-            kernel,
-            1,
-            tiling.work(rows, width),
-            tiling.input_map(source, height, width),
-            tiling.weight_map(parameters.weights, tiling.outputs),
-            parameters.bias,
-            picture.pointer,
-            picture.plane,
-            target.pointer,
-            target.plane,
-            np.int32(width),
-        )
+        into = target.pointer, target.plane, np.int32(width)
+        self._put_tail(raw, self._tail, source, picture, height, width, rows, parameters, *into)
 
     def tail_resized(
         self,
@@ -326,22 +313,8 @@ class WgmmaKernels:
     ) -> None:
         """See the protocol."""
         assert self._resized is not None
-        tiling, kernel = self._resized
-        self._put(
-            raw,
-            kernel,
-            1,
-            tiling.work(rows, width),
-            tiling.input_map(source, height, width),
-            tiling.weight_map(parameters.weights, tiling.outputs),
-            parameters.bias,
-            picture.pointer,
-            picture.plane,
-            target.pointer,
-            target.plane,
-            np.int32(height),
-            np.int32(width),
-        )
+        into = target.pointer, target.plane, np.int32(height), np.int32(width)
+        self._put_tail(raw, self._resized, source, picture, height, width, rows, parameters, *into)
 
     def tail_into(self, target: SurfaceDescriptor, *, dither: bool) -> SurfaceTail | None:
         """See the protocol."""
@@ -351,7 +324,7 @@ class WgmmaKernels:
         made = codes(target, how.factor, dither=dither)
         if made is None:
             return None
-        tiling, kernel = surface_tiling(how, made), self._load(self._stream, surface_source(how, made))
+        ending = surface_tiling(how, made), self._load(self._stream, surface_source(how, made))
 
         def put(
             raw: Any,
@@ -365,23 +338,42 @@ class WgmmaKernels:
             parameters: Parameters,
         ) -> None:
             planes = [target.planes[number] for number in made.planes]
-            self._put(
-                raw,
-                kernel,
-                1,
-                tiling.work(rows, width),
-                tiling.input_map(source, height, width),
-                tiling.weight_map(parameters.weights, tiling.outputs),
-                parameters.bias,
-                picture.pointer,
-                picture.plane,
+            into = (
                 *(plane.pointer for plane in planes),
                 *(plane.pitch for plane in planes),
                 np.int32(width),
                 np.int32(top),
             )
+            self._put_tail(raw, ending, source, picture, height, width, rows, parameters, *into)
 
         return put
+
+    def _put_tail(
+        self,
+        raw: Any,
+        tail: tuple[Tiling, Any],
+        source: int,
+        picture: Planes,
+        height: int,
+        width: int,
+        rows: Rows,
+        parameters: Parameters,
+        *into: Any,
+    ) -> None:
+        """What all tails are told, and ``into`` where each writes."""
+        tiling, kernel = tail
+        self._put(
+            raw,
+            kernel,
+            1,
+            tiling.work(rows, width),
+            tiling.input_map(source, height, width),
+            tiling.weight_map(parameters.weights, tiling.outputs),
+            parameters.bias,
+            picture.pointer,
+            picture.plane,
+            *into,
+        )
 
     def _load(self, stream: Any, source: KernelSource) -> Any:
         return self._launcher.load(stream, source, arch=ARCH, shared_bytes=SHARED_BYTES)
