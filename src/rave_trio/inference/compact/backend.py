@@ -70,7 +70,6 @@ class CompactBackend(DeviceBackend):
     def _output(self, frame: Frame) -> Surface | Tensor:
         if self._surfaces is None or isinstance(frame.picture, Tensor):
             return super()._output(frame)
-        self._surfaces.picture(frame)
         return self._surfaces.room(self._pool)
 
     def _start(self, job: Job) -> Event:
