@@ -51,8 +51,8 @@ EPILOGUE = """\
 graph show, the table `[upscale]` of a TOML file (`--config`, else `./rave-trio.toml`, else
 `~/.config/rave-trio/config.toml`) and then the `--profile`, else the default.
 
-**Exit status**: 0 done; 1 compare found differences, selftest a failure, audit a promise that does not hold, or
-validate a fixture that does not; 2 usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59
+**Exit status**: 0 done; 1 compare found differences, selftest a failure, or audit a promise that does not hold, or a
+fixture of validate does not hold; 2 usage; 10-19 the input; 20-29 the output; 30-39 the model; 40-49 the device; 50-59
 a fault of rave-trio; 60-69 watching the run; 70-79 its contract; 130 stopped by a signal, what was finished is kept as
 `OUT.partial.mkv`.
 """
