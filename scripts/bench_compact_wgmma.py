@@ -220,7 +220,7 @@ class Bench:
         addresses = [self._put(array) for array in (weights, bias, slope)]
         if self._itemsize == 2:
             return Parameters(*addresses)
-        scale = np.repeat(np.float32([spread / E4M3_SPREAD**2, 0.1]), [outputs, REMAINING])
+        scale = np.repeat(np.float32([spread / E4M3_SPREAD, 0.1]), [outputs, REMAINING])
         return Parameters(*addresses, scale=self._put(scale), narrow=True)
 
     def _numbers(self, count: int, spread: float) -> np.ndarray:

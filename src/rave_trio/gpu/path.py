@@ -14,7 +14,6 @@ from rave_trio.graph import StageGraph
 from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.compact.graph import NotCompact
 from rave_trio.inference.compact.kernel_sets import FP8_CAPABILITIES, computes_fp8
-from rave_trio.inference.compact.weights import FEWEST_FP8_LAYERS
 from rave_trio.inference.device_backend import DTYPES
 from rave_trio.media.encoders import ENCODERS, EncoderSettings
 from rave_trio.media.nvdec_formats import CONCEALED, nvdec_refusal, nvdec_surface
@@ -90,16 +89,8 @@ def _unsuited(backend: str, models: Sequence[Path], precision: str, options: Ups
         except NotCompact as error:
             which = "this model" if len(models) == 1 else model.stem
             return f"{which} is not of the family: {error}"
-    return _fp8_refusal(models, gpu) if precision == "fp8" else None
-
-
-def _fp8_refusal(models: Sequence[Path], gpu: Gpu) -> str | None:
-    """Why our kernels cannot compute models of the family in fp8, if they cannot."""
-    if gpu.compute_capability is None or not computes_fp8(gpu.compute_capability):
-        return FP8_BY_COMPACT
-    if any(len(find_compact(model).trunk) < FEWEST_FP8_LAYERS for model in models):
-        return "it takes a model of two layers or more between the first one and the last"
-    return None
+    can = gpu.compute_capability is not None and computes_fp8(gpu.compute_capability)
+    return FP8_BY_COMPACT if precision == "fp8" and not can else None
 
 
 def gpu_obstacle(media: MediaInfo, encoder: EncoderSettings) -> str | None:

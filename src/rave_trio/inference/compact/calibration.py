@@ -16,12 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from rave_trio.inference.compact.e4m3 import LARGEST
+from rave_trio.inference.compact.kernels_protocol import REMAINING_CHANNELS
 from rave_trio.inference.compact.net import CompactNet, Floats, bent, convolved
 
 HEIGHT, WIDTH = 48, 64
 """Of the pictures."""
 
 SHAPES = 30
+
+LARGEST_HALF = float(np.finfo(np.float16).max)
+"""What sums stay below, since some are rounded to fp16 before they are bent."""
 
 MARGIN = 2.0
 """How many times as large as in the pictures activations may be, and up to twice that, scales being powers of two."""
@@ -32,10 +36,10 @@ class Calibration:
     """Of one network."""
 
     order: npt.NDArray[np.intp]
-    """Its features, first those whose rounding would do the most harm: see :func:`reordered`."""
+    """Its features, those whose rounding would do the most harm where remainders are kept: see :func:`reordered`."""
     scales: tuple[Floats, ...]
-    """Of each layer of the trunk but the last: what its outputs, in the network's own order, are divided by, features;
-    powers of two."""
+    """Of each layer but the tail: what its outputs, in the network's own order, are divided by, features; powers of
+    two."""
     energies: tuple[npt.NDArray[Any], ...]
     """Of the same outputs, the mean of their squares."""
 
@@ -52,11 +56,22 @@ def calibrated(net: CompactNet) -> Calibration:
         everything = np.concatenate([each.reshape(features, -1) for each in values], axis=1)
         slope = np.ones(features, np.float32) if layer.slope is None else layer.slope
         positive = np.mean(np.concatenate([each.reshape(features, -1) for each in sums], axis=1) > 0, axis=1)
-        largest.append(np.abs(everything).max(axis=1))
+        before = np.abs(np.concatenate([each.reshape(features, -1) for each in sums], axis=1)).max(axis=1)
+        largest.append(np.maximum(np.abs(everything).max(axis=1), before * (LARGEST / LARGEST_HALF)))
         energy.append(np.mean(np.square(everything), axis=1))
         passed.append(positive + (1 - positive) * np.square(slope))
-    order = np.argsort(-_harm(net, energy, passed), kind="stable")
-    return Calibration(order, tuple(scales_for(each) for each in largest[1:-1]), tuple(energy[1:-1]))
+    order = _placed(np.argsort(-_harm(net, energy, passed), kind="stable"))
+    return Calibration(order, tuple(map(scales_for, largest)), tuple(energy))
+
+
+def _placed(ranked: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """The first ones where remainders are kept."""
+    order = np.empty_like(ranked)
+    keeps = np.zeros(len(ranked), bool)
+    keeps[REMAINING_CHANNELS] = True
+    first = np.count_nonzero(keeps)
+    order[keeps], order[~keeps] = ranked[:first], ranked[first:]
+    return order
 
 
 def scales_for(largest: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 Activations are dense, rows x width x features: NHWC of one picture, with ``features`` the network's own padded with
 zero channels to one of :data:`FEATURES`; their memory begins at a multiple of 256 bytes.  What lies outside their rows
-and columns counts as zero.  Pictures are planar RGB, nominally in [0, 1], fp16.
+and columns counts as zero.  They are fp16 unless it says otherwise.  Pictures are planar RGB, nominally in [0, 1], fp16.
 
 Packed parameters, each piece at a multiple of 256 bytes, zero where padded; a tap is ``3 * ky + kx``:
 
@@ -12,10 +12,15 @@ Packed parameters, each piece at a multiple of 256 bytes, zero where padded; a t
 | trunk | [9 taps][features out][features in] | [features] each |
 | tail | [9 taps][outputs][features in] | bias [outputs]; no slope |
 
-In fp8 the trunk's layers hand on e4m3: the first one reads fp16, the last one writes it, all others neither.  Of the
-first :data:`REMAINING` channels what rounding took away lies behind them, the remainders, e4m3 too and in an order of
-the kernels' own: from :func:`remainders_at` on, :func:`remainder_bytes` in all.  A layer that reads and writes e4m3
-adds each remainder to the same channel's sum, as through the weight of the middle tap.
+In fp8 all activations are e4m3, and so are the weights of trunk and tail; the head reads fp16 and has weights in it.
+Sums of e4m3 are multiplied by a scale, an output's own, before the bias.  Of the channels 0, 2, 4 and so on,
+:data:`REMAINING` in all, what rounding took away lies behind the activations, the remainders, e4m3 too.  A layer of the
+trunk adds each remainder to the same channel's sum, as through the weight of the middle tap, and leaves those of its own
+results; the last one does neither, the head only leaves them, and the tail adds none.
+
+Remainders begin at :func:`remainders_at` and lie as the threads of a matrix product hold them.  Of a row, 128 pixels
+take 1024 bytes, and the last ones that are left as many.  Of these pixels, pixel ``64 * a + 8 * b + 2 * c + d``, with d
+below 2, c below 4 and b below 8, has that of channel ``2 * i`` at byte ``512 * a + 64 * i + 16 * c + 2 * b + d``.
 
 After the bias comes ``x > 0 ? x : slope * x``, and then rounding.  The tail's output ``c * factor**2 + i * factor + j``
 of the pixel (y, x) is plane c's sample (y * factor + i, x * factor + j).
@@ -51,8 +56,11 @@ ALIGNMENT = 256
 """Bytes; where each piece of parameters and each buffer begins."""
 
 
-REMAINING = 16
-"""Channels that have remainders, of which a network in fp8 has its most important ones."""
+REMAINING = 8
+"""Channels that have remainders, which in a network in fp8 are its most important ones."""
+
+REMAINING_CHANNELS = slice(0, 2 * REMAINING, 2)
+"""Which they are."""
 
 REMAINDER_PIXELS = 128
 """Remainders of a row take as much memory as if its pixels were a multiple of this."""
@@ -111,38 +119,22 @@ class Architecture:
 
 
 @attrs.frozen
-class Precision:
-    """Bytes of the activations that a layer of the trunk reads and writes: 2 in fp16, 1 in fp8 (e4m3)."""
-
-    source: int = 2
-    target: int = 2
-
-
-HALF = Precision()
-
-FP8 = Precision(2, 1), Precision(1, 1), Precision(1, 2)
-"""What a network in fp8 needs: its first and its last layer of the trunk have fp16 on one side."""
-
-
-@attrs.frozen
 class Parameters:
-    """Addresses of one layer's packed parameters on the device, and in fp8 which of its sides are."""
+    """Addresses of one layer's packed parameters on the device, and in fp8 whether it has to do with remainders."""
 
     weights: int
     bias: int
     slope: int = 0
     """0 in the tail, which has none."""
     scale: int = 0
-    """Of a trunk layer that reads e4m3, whose weights are e4m3 too: fp32 [features], by which sums are multiplied
-    before the bias, and behind them [:data:`REMAINING`], by which remainders are; else 0."""
-    narrow: bool = False
-    """Whether a trunk layer writes e4m3, limited to what that holds; what it writes is divided beforehand, by way of
-    scale and bias (or weights and bias), since its activation function is positively homogeneous."""
+    """Of a layer that reads e4m3: fp32 [outputs], by which sums are multiplied before the bias, and in the trunk behind
+    them [:data:`REMAINING`], by which remainders are; else 0."""
+    remains: bool = False
+    """Whether remainders are left, and added where a layer reads e4m3.
 
-    @property
-    def precision(self) -> Precision:
-        """Of a layer of the trunk."""
-        return Precision(1 if self.scale else 2, 1 if self.narrow else 2)
+    What is written in e4m3 is limited to what that holds.  It is divided beforehand, by way of scale and bias (of the
+    head, weights and bias), since the activation function is positively homogeneous.
+    """
 
 
 @attrs.frozen
@@ -204,7 +196,7 @@ class KernelSet(Protocol):
 
     @property
     def fp8(self) -> bool:
-        """Whether the trunk is to be computed in fp8; else layers neither read nor write e4m3."""
+        """Whether activations are e4m3; else they are fp16."""
 
     @property
     def resizes_at_once(self) -> bool:

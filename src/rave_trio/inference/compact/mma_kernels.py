@@ -50,9 +50,9 @@ class ConvolutionKernel:
         return min(-(-width // across) * -(-rows // down), self.tiling.blocks * processors), 1
 
 
-def head_source(architecture: Architecture) -> KernelSource:
-    """The first convolution."""
-    constants = [f"constexpr int FEATURES = {architecture.features};"]
+def head_source(architecture: Architecture, *, fp8: bool = False) -> KernelSource:
+    """The first convolution, whose results are e4m3 with ``fp8``."""
+    constants = [f"constexpr int FEATURES = {architecture.features};", f"#define BYTES {1 if fp8 else 2}"]
     return _source("head", constants, "instructions.cuh", "features.cuh", "pictures.cuh", "head.cu")
 
 
@@ -116,9 +116,10 @@ def resize_source(architecture: Architecture) -> KernelSource:
 class Head:
     """The first convolution, compiled and loaded onto the device of a stream."""
 
-    def __init__(self, architecture: Architecture, launcher: Any, stream: Any) -> None:
+    def __init__(self, architecture: Architecture, launcher: Any, stream: Any, *, fp8: bool = False) -> None:
         self._launcher = launcher
-        self._kernel = launcher.load(stream, head_source(architecture))
+        self._features = architecture.features
+        self._kernel = launcher.load(stream, head_source(architecture, fp8=fp8))
 
     def __call__(
         self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
@@ -135,6 +136,7 @@ class Head:
             parameters.weights,
             parameters.bias,
             parameters.slope,
+            target + remainders_at(rows.end, width, self._features) if parameters.remains else 0,
             *_sizes(height, width, rows),
         )
 

@@ -24,7 +24,7 @@ Upload = Callable[[Stream, npt.NDArray[Any], DeviceArray], None]
 
 
 class CompactNetwork:
-    """A :class:`rave_trio.inference.device_backend.Network` of our own kernels, in fp16 or with its trunk in fp8.
+    """A :class:`rave_trio.inference.device_backend.Network` of our own kernels, in fp16 or in fp8.
 
     Parameters, two buffers of activations, and the tensors between surfaces and layers are one lease from ``scratch``,
     since a second could wait for ever for the first.  It is the network's until it is closed; frames follow one another
@@ -50,8 +50,7 @@ class CompactNetwork:
     ) -> None:
         """For pictures of ``height`` x ``width``, computed in strips of at most ``strip`` rows on ``stream`` alone.
 
-        Kernels in fp8 want a trunk of at least two layers.  ``surfaces``, of that size, are for
-        :meth:`launch_surfaces`.  Waits until the parameters are on the device.  Raises OutOfMemory.
+        ``surfaces``, of that size, are for :meth:`launch_surfaces`.  Waits until the parameters are on the device.  Raises OutOfMemory.
         """
         self._architecture = architecture = net.architecture
         self._kernels = kernels

@@ -77,15 +77,15 @@ def resampling_reach(how: Resampling, factor: int) -> int:
 def buffer_bytes(
     architecture: Architecture, layers: int, height: int, width: int, rows: int, *, fp8: bool = False
 ) -> int:
-    """What one of the two buffers between the layers takes: activations, which in fp8 are fp16 at either end of the
-    trunk, or what the tail leaves to the resize."""
+    """What one of the two buffers between the layers takes: activations, or what the tail leaves to the resize."""
     tallest = max(strip.height for strip in strips(architecture, layers, height, rows))
-    features = architecture.features
-    pixel = features * HALF_BYTES
-    if architecture.resampling is not None:
-        pixel = max(pixel, PLANES * architecture.factor**2 * HALF_BYTES)
-    narrow = remainders_at(tallest, width, features) + remainder_bytes(tallest, width) if fp8 else 0
-    return max(tallest * width * pixel, narrow)
+    features, pixels = architecture.features, tallest * width
+    activations = HALF_BYTES * features * pixels
+    if fp8:
+        activations = remainders_at(tallest, width, features) + remainder_bytes(tallest, width)
+    if architecture.resampling is None:
+        return activations
+    return max(activations, PLANES * architecture.factor**2 * HALF_BYTES * pixels)
 
 
 def picture_bytes(planes: int, height: int, width: int) -> int:
@@ -101,11 +101,11 @@ def aligned(nbytes: int) -> int:
 def parameter_bytes(architecture: Architecture, layers: int, *, fp8: bool = False) -> int:
     """What a network's packed parameters take, or a little more."""
     features, outputs = architecture.features, architecture.outputs
-    weights = HALF_BYTES * (TAPS * features * (features * (layers - 2) + outputs) + HEAD_STEPS * features)
+    itemsize = 1 if fp8 else HALF_BYTES
+    weights = itemsize * TAPS * features * (features * (layers - 2) + outputs) + HALF_BYTES * HEAD_STEPS * features
     rows = 2 * layers * max(features, outputs)
     pieces = 3 * layers
     if fp8:
-        weights -= TAPS * features**2 * (layers - 3)
-        rows += (layers - 3) * (features + REMAINING)
-        pieces += layers - 3
+        rows += (layers - 2) * (features + REMAINING) + outputs
+        pieces += layers - 1
     return weights + pieces * ALIGNMENT + 4 * rows

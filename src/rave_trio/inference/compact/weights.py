@@ -1,6 +1,6 @@
 """A network's parameters as kernels read them: see :mod:`rave_trio.inference.compact.kernels_protocol`.
 
-In fp8 each channel of what a layer of the trunk hands on is divided by its scale s, so that it fits into e4m3.  With
+In fp8 each channel of what a layer hands on is divided by its scale s, so that it fits into e4m3.  With
 inputs x / s(in) and weights w * s(in) / u, u being of each output, sums come out u times too small; multiplied by
 u / s(out), with the bias divided by s(out), they are the outputs divided by theirs, since the activation function is
 positively homogeneous.  So scales change nothing but what rounding does.
@@ -16,13 +16,17 @@ import numpy.typing as npt
 
 from rave_trio.inference.compact import e4m3
 from rave_trio.inference.compact.calibration import Calibration, reordered
-from rave_trio.inference.compact.kernels_protocol import HEAD_STEPS, PLANES, REMAINING, TAPS, Parameters
+from rave_trio.inference.compact.kernels_protocol import (
+    HEAD_STEPS,
+    PLANES,
+    REMAINING,
+    REMAINING_CHANNELS,
+    TAPS,
+    Parameters,
+)
 from rave_trio.inference.compact.net import CompactNet, Floats, Layer
 from rave_trio.inference.compact.strips import aligned
 from rave_trio.inference.compact.sums import summed
-
-FEWEST_FP8_LAYERS = 2
-"""Of a trunk: its first one reads fp16 and its last one writes it."""
 
 HANDED_ON = 0.6
 """Of the error of a rounded tap, to the next one."""
@@ -43,7 +47,7 @@ class _Pieces:
     slope: Floats
     scale: Floats | None = None
     """None where fp16 is read."""
-    narrow: bool = False
+    remains: bool = False
 
     @property
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
@@ -56,32 +60,29 @@ class Packed:
 
     data: npt.NDArray[np.uint8]
     _layers: tuple[tuple[tuple[int, ...], bool], ...]
-    """Of each layer where its pieces lie, in bytes, and whether it writes e4m3."""
+    """Of each layer where its pieces lie, in bytes, and whether it has to do with remainders."""
 
     def at(self, base: int) -> tuple[Parameters, ...]:
         """The addresses of each layer's, if the piece lies at ``base``, a multiple of 256 bytes."""
-        return tuple(_parameters([base + place for place in places], narrow) for places, narrow in self._layers)
+        return tuple(_parameters([base + place for place in places], remains) for places, remains in self._layers)
 
 
-def _parameters(addresses: list[int], narrow: bool) -> Parameters:
+def _parameters(addresses: list[int], remains: bool) -> Parameters:
     weights, bias, slope, scale = (*addresses, 0)[:4]
-    return Parameters(weights, bias, slope, scale, narrow)
+    return Parameters(weights, bias, slope, scale, remains)
 
 
 def packed(net: CompactNet, calibration: Calibration | None = None, *, resized: bool = False) -> Packed:
     """In fp16, bias and slopes in fp32, padded as the architecture says.  Weights beyond fp16 become its largest.
 
-    With a ``calibration`` the trunk, of at least :data:`FEWEST_FP8_LAYERS`, is in fp8.  With ``resized`` the tail's are
-    for :meth:`~rave_trio.inference.compact.kernels_protocol.KernelSet.tail_resized`.
+    With a ``calibration`` it is in fp8.  With ``resized`` the tail's are for
+    :meth:`~rave_trio.inference.compact.kernels_protocol.KernelSet.tail_resized`.
     """
-    features, outputs = net.architecture.features, net.architecture.outputs
     if calibration is not None:
         net = reordered(net, calibration.order)
-    head, *trunk, tail = net.layers
     if resized:
-        tail = summed(tail, net.architecture)
-    between = _halves(trunk, features) if calibration is None else _narrow(trunk, calibration, features)
-    layers = [_half(_head(head, features), head), *between, _half(_taps(tail, outputs, features), tail)]
+        net = attrs.evolve(net, layers=(*net.layers[:-1], summed(net.layers[-1], net.architecture)))
+    layers = _halves(net) if calibration is None else _eighths(net, calibration)
     arrays, places = [], []
     size = 0
     for pieces in layers:
@@ -90,53 +91,53 @@ def packed(net: CompactNet, calibration: Calibration | None = None, *, resized: 
             arrays.append((size, array))
             own.append(size)
             size += aligned(array.nbytes)
-        places.append((tuple(own), pieces.narrow))
+        places.append((tuple(own), pieces.remains))
     data = np.zeros(size, np.uint8)
     for offset, array in arrays:
         data[offset : offset + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return Packed(data, tuple(places))
 
 
-def _halves(trunk: list[Layer], features: int) -> list[_Pieces]:
-    return [_half(_taps(layer, features, features), layer) for layer in trunk]
+def _halves(net: CompactNet) -> list[_Pieces]:
+    features, outputs = net.architecture.features, net.architecture.outputs
+    head, *trunk, tail = net.layers
+    between = [_half(_taps(layer, features, features), layer) for layer in trunk]
+    return [_half(_head(head, features), head), *between, _half(_taps(tail, outputs, features), tail)]
 
 
-def _narrow(trunk: list[Layer], calibration: Calibration, features: int) -> list[_Pieces]:
-    """The trunk in fp8."""
-    if len(trunk) < FEWEST_FP8_LAYERS:
-        raise ValueError(f"a trunk of {len(trunk)} layers cannot be in fp8")
-    ones = np.ones(len(trunk[0].bias), np.float32)
-    first, *between = (scales[calibration.order] for scales in calibration.scales)
-    energies = (energy[calibration.order] for energy in calibration.energies)
-    steepest = np.abs(trunk[0].weights).max(axis=(1, 2, 3)) / HALF_ROOM
-    first = np.maximum(first, np.exp2(np.ceil(np.log2(np.maximum(steepest, np.finfo(np.float32).tiny)))))
-    layer = attrs.evolve(
-        trunk[0], weights=trunk[0].weights / first[:, np.newaxis, np.newaxis, np.newaxis], bias=trunk[0].bias / first
-    )
-    pieces = [attrs.evolve(_half(_taps(layer, features, features), layer), narrow=True)]
-    read = first
-    for layer, written, energy in zip(trunk[1:], (*between, ones), energies, strict=True):
-        pieces.append(_eighths(layer, read, written, energy, features, narrow=len(pieces) < len(trunk) - 1))
+def _eighths(net: CompactNet, calibration: Calibration) -> list[_Pieces]:
+    """All layers in fp8."""
+    features, outputs = net.architecture.features, net.architecture.outputs
+    head, *trunk, tail = net.layers
+    read, *between = (scales[calibration.order] for scales in calibration.scales)
+    energies = [energy[calibration.order] for energy in calibration.energies]
+    steepest = np.abs(head.weights).max(axis=(1, 2, 3)) / HALF_ROOM
+    read = np.maximum(read, np.exp2(np.ceil(np.log2(np.maximum(steepest, np.finfo(np.float32).tiny)))))
+    divided = attrs.evolve(head, weights=head.weights / read[:, np.newaxis, np.newaxis, np.newaxis], bias=head.bias / read)
+    pieces = [attrs.evolve(_half(_head(divided, features), divided), remains=len(trunk) > 1)]
+    for at, (layer, written) in enumerate(zip(trunk, between, strict=True)):
+        made = _eighth(layer, read, written, energies[at], features, features)
+        own = np.arange(len(written))[REMAINING_CHANNELS]
+        through = _row(layer.weights[own, own, 1, 1] * read[own] / written[own], REMAINING)
+        scale = np.concatenate([made.scale, through])
+        pieces.append(attrs.evolve(made, scale=scale, remains=at < len(trunk) - 1))
         read = written
-    return pieces
+    ones = np.ones(len(tail.bias), np.float32)
+    return [*pieces, _eighth(tail, read, ones, energies[-1], outputs, features)]
 
 
-def _eighths(
-    layer: Layer, read: Floats, written: Floats, energy: npt.NDArray[Any], features: int, *, narrow: bool
+def _eighth(
+    layer: Layer, read: Floats, written: Floats, energy: npt.NDArray[Any], outputs: int, features: int
 ) -> _Pieces:
     """A layer that reads e4m3, of inputs with these scales and mean squares."""
     weights = layer.weights * read[:, np.newaxis, np.newaxis]
     units = _units(weights, energy / np.square(read))
     rounded = attrs.evolve(layer, weights=_rounded(weights / units[:, np.newaxis, np.newaxis, np.newaxis]))
-    codes = e4m3.encoded(_taps(rounded, features, features))
-    own = np.arange(min(len(units), REMAINING))
-    through = weights[own, own, 1, 1] / written[own]
     return _Pieces(
-        codes,
-        _row(layer.bias / written, features),
-        _row(_slopes(layer), features),
-        np.concatenate([_row(units / written, features), _row(through, REMAINING)]),
-        narrow,
+        e4m3.encoded(_taps(rounded, outputs, features)),
+        _row(layer.bias / written, outputs),
+        _row(_slopes(layer), outputs),
+        _row(units / written, outputs),
     )
 
 

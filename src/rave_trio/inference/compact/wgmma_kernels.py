@@ -17,13 +17,10 @@ from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.compact.kernel_constants import flag, taps, taps_table
 from rave_trio.inference.compact.kernels_protocol import (
     FEATURES,
-    FP8,
-    HALF,
     PLANES,
     Architecture,
     Parameters,
     Planes,
-    Precision,
     Rows,
     SurfaceTail,
     remainders_at,
@@ -57,7 +54,7 @@ BESIDE_BYTES = 2 << 10
 PRODUCT_ROWS = 64
 
 TAIL_FEATURES = (16, 32, 48, 64)
-"""Where the tail is computed here; elsewhere by the other kernels."""
+"""Where the tail is computed here, in fp16; elsewhere by the other kernels."""
 
 
 @attrs.frozen
@@ -71,7 +68,8 @@ class Tiling:
     """Of outputs that a product computes side by side, where they are fewer than half its rows."""
     shares: int
     """2 where the weights of all input channels are more than a warpgroup's registers hold."""
-    precision: Precision = HALF
+    itemsize: int = 2
+    """Bytes of an activation."""
     halo: int = 0
     """Pixels and rows that are computed and not the block's."""
     overlap: int = 0
@@ -86,20 +84,19 @@ class Tiling:
     @property
     def input_pixel(self) -> int:
         """Bytes that a pixel's channels take in shared memory."""
-        return _span(self.channels * self.precision.source)
+        return _span(self.channels * self.itemsize)
 
     @property
     def output_pixel(self) -> int:
         """Bytes that a pixel's outputs take in shared memory."""
-        return _span(self.outputs * self.precision.target)
+        return _span(self.outputs * self.itemsize)
 
     def constants(self) -> list[str]:
         """What stands before the text."""
-        source = self.precision.source
         slots = self.ring_bytes // (self.rows * BOX_WIDTH * self.input_pixel * self.shares)
         return [
-            f"#define INPUT_BYTES {source}",
-            f"#define MULTIPLY multiply_{'fp16' if source == 2 else 'e4m3'}",
+            f"#define BYTES {self.itemsize}",
+            f"#define MULTIPLY multiply_{'fp16' if self.itemsize == 2 else 'e4m3'}",
             f"constexpr int CHANNELS = {self.channels};",
             f"constexpr int OUTPUTS = {self.outputs};",
             f"constexpr int ROWS = {self.rows};",
@@ -112,29 +109,29 @@ class Tiling:
 
     def input_map(self, source: int, height: int, width: int) -> bytes:
         """Boxes of a slot."""
-        box = (self.rows, BOX_WIDTH, self.input_pixel // self.precision.source)
-        return tensor_map(source, (height, width, self.features), box, self.precision.source, self.input_pixel)
+        box = (self.rows, BOX_WIDTH, self.input_pixel // self.itemsize)
+        return tensor_map(source, (height, width, self.features), box, self.itemsize, self.input_pixel)
 
     def output_map(self, target: int, height: int, width: int) -> bytes:
         """Boxes of a unit's results, of which the rows before ``height`` are written."""
         box = (self.rows, WIDTH, self.outputs)
-        return tensor_map(target, (height, width, self.features), box, self.precision.target, self.output_pixel)
+        return tensor_map(target, (height, width, self.features), box, self.itemsize, self.output_pixel)
 
     def weight_map(self, weights: int, outputs: int) -> bytes:
         """Boxes of a block's weights, of a layer that has ``outputs`` in all."""
-        box = (9, self.outputs, self.input_pixel // self.precision.source)
-        return tensor_map(weights, (9, outputs, self.features), box, self.precision.source, self.input_pixel)
+        box = (9, self.outputs, self.input_pixel // self.itemsize)
+        return tensor_map(weights, (9, outputs, self.features), box, self.itemsize, self.input_pixel)
 
     def work(self, rows: Rows, width: int) -> tuple[int, int, int]:
         """First row, units down a strip, strips."""
         return rows.begin, -(-(rows.end - rows.begin) // self.rows), -(-width // (WIDTH - 2 * self.halo - self.overlap))
 
 
-def trunk_tiling(features: int, precision: Precision = HALF) -> Tiling:
+def trunk_tiling(features: int, itemsize: int = 2) -> Tiling:
     """For a layer between activations of padded ``features``."""
     parts = 1 if features <= PRODUCT_ROWS else 2
-    shares = 1 if features * precision.source <= 2 * PRODUCT_ROWS else 2
-    return Tiling(features, features // parts, max(1, PRODUCT_ROWS // features), shares, precision)
+    shares = 1 if features * itemsize <= 2 * PRODUCT_ROWS else 2
+    return Tiling(features, features // parts, max(1, PRODUCT_ROWS // features), shares, itemsize)
 
 
 def tail_tiling(architecture: Architecture) -> Tiling:
@@ -162,7 +159,6 @@ def trunk_source(tiling: Tiling) -> KernelSource:
     """The convolution between activations."""
     constants = [
         *tiling.constants(),
-        f"#define OUTPUT_BYTES {tiling.precision.target}",
         f"#define SHARES {tiling.shares}",
         f"constexpr int FEATURES = {tiling.features};",
         f"constexpr int OUTPUT_PIXEL = {tiling.output_pixel};",
@@ -231,8 +227,7 @@ class WgmmaKernels:
         The head, a resize by itself and a tail of many features are those of
         :mod:`~rave_trio.inference.compact.mma_kernels`.
 
-        With ``fp8`` layers of the trunk may read and write e4m3: see
-        :class:`rave_trio.inference.compact.kernels_protocol.Parameters`.  Without ``at_once`` a resize is always a
+        With ``fp8`` activations are e4m3.  Without ``at_once`` a resize is always a
         kernel of its own, and so is a conversion, for measuring.
         """
         if architecture.features not in FEATURES:
@@ -242,12 +237,9 @@ class WgmmaKernels:
         self._launcher, self._stream = launcher, stream
         self._at_once = at_once
         self._processors = launcher.processors(stream)
-        self.head = Head(architecture, launcher, stream)
-        tilings = [trunk_tiling(architecture.features, precision) for precision in (FP8 if fp8 else (HALF,))]
-        self._trunk = {
-            tiling.precision: (tiling, self._load(stream, trunk_source(tiling)), tiling.features // tiling.outputs)
-            for tiling in tilings
-        }
+        self.head = Head(architecture, launcher, stream, fp8=fp8)
+        self._trunk = trunk_tiling(architecture.features, 1 if fp8 else 2)
+        self._trunk_kernel = self._load(stream, trunk_source(self._trunk))
         self.resizes_at_once = at_once and resizes_at_once(architecture)
         self._tail = self._resized = self._wide_tail = None
         if self.resizes_at_once:
@@ -264,11 +256,11 @@ class WgmmaKernels:
         self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
     ) -> None:
         """See the protocol."""
-        tiling, kernel, parts = self._trunk[parameters.precision]
+        tiling = self._trunk
         self._put(
             raw,
-            kernel,
-            parts,
+            self._trunk_kernel,
+            tiling.features // tiling.outputs,
             tiling.work(rows, width),
             tiling.input_map(source, height, width),
             tiling.output_map(target, rows.end, width),
@@ -276,8 +268,8 @@ class WgmmaKernels:
             parameters.bias,
             parameters.slope,
             parameters.scale,
-            source + remainders_at(height, width, tiling.features) if parameters.scale else 0,
-            target + remainders_at(rows.end, width, tiling.features) if parameters.narrow else 0,
+            source + remainders_at(height, width, tiling.features) if parameters.remains else 0,
+            target + remainders_at(rows.end, width, tiling.features) if parameters.remains else 0,
             np.int32(rows.end),
         )
 

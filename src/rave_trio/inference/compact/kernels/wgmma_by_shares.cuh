@@ -14,7 +14,6 @@ __device__ inline void work_through_shares(
     const Work& work, const Ring& ring, int group, u32 hand_over, u32 stage, const Weights& weights,
     const Finish& finish) {
     static_assert(SLOTS > 1 + MARGIN, "nobody waits for ever, and a box is on its way");
-    const bool is_first_thread = threadIdx.x % WARPGROUP == 0;
     Unit unit(work);
     while (unit.number < work.last) {
         const bool is_first = unit.number == work.first, is_last = unit.number + 1 == work.last;
@@ -22,7 +21,7 @@ __device__ inline void work_through_shares(
         if (group == 1 || !is_first) block_wait(TURN_OF_GROUP + group, MULTIPLYING);
         float sums[SUMS];
         convolve(sums, weights, ring, unit, group == 0 ? 1 : is_last ? -1 : 0);
-        if (is_first_thread) stores_read();
+        if (is_steward()) stores_read();
         block_wait(OF_GROUP + group, WARPGROUP);
         const Unit done = unit;
         unit.advance(work);
@@ -51,5 +50,5 @@ __device__ inline void work_through_shares(
             finish(sums, done, stage);
         }
     }
-    if (is_first_thread) stores_done();
+    if (is_steward()) stores_done();
 }

@@ -6,22 +6,21 @@ template <class Finish>
 __device__ inline void work_through(
     const Work& work, const Ring& ring, int group, u32 stage, const Weights& weights, Finish& finish) {
     static_assert(SLOTS >= 2 * (1 + MARGIN), "nobody waits for ever, with a strip's end between two units");
-    const bool is_first_thread = threadIdx.x % WARPGROUP == 0;
     Unit unit(work);
     if (group == 1) unit.advance(work);
     release(ring, 0, unit, work);
     while (unit.number < work.last) {
+        finish.read_ahead(unit);
         wait_for(ring, unit);
         if (unit.number > work.first) block_wait(TURN_OF_GROUP + group, MULTIPLYING);
-        finish.read_ahead(unit);
         float sums[SUMS];
         convolve(sums, weights, ring, unit, unit.number + 1 < work.last ? 1 - group : -1);
-        if (is_first_thread) stores_read();
+        if (is_steward()) stores_read();
         block_wait(OF_GROUP + group, WARPGROUP);
         const Unit done = unit;
         for (int i = 0; i < GROUPS; ++i) unit.advance(work);
         release(ring, done.slot, unit, work);
         finish(sums, done, stage);
     }
-    if (is_first_thread) stores_done();
+    if (is_steward()) stores_done();
 }

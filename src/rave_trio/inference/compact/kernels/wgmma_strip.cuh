@@ -8,7 +8,7 @@
 // of inputs into a ring of slots; the other two warpgroups multiply, by turns.  Weights stay in registers for the whole
 // run.
 //
-// Before this text: CHANNELS that a warpgroup takes in, INPUT_BYTES of each, INPUT_PIXEL bytes that they take in shared
+// Before this text: CHANNELS that a warpgroup takes in, BYTES of an activation, INPUT_PIXEL bytes that they take in shared
 // memory, OUTPUTS that a block computes, ROWS of a unit, HALO, OVERLAP, SLOTS of a ring, and MULTIPLY.
 
 constexpr int WIDTH = 128;         // pixels of a strip: the columns of a product
@@ -16,7 +16,7 @@ constexpr int BOX_WIDTH = 136;     // pixels of a box: the strip, one on either 
 constexpr int GROUPS = 2;          // warpgroups that multiply
 constexpr int MULTIPLYING = GROUPS * WARPGROUP, THREADS = MULTIPLYING + WARPGROUP;
 constexpr int STEP_BYTES = 32;     // of a pixel, that one product takes in
-constexpr int STEPS = (CHANNELS * INPUT_BYTES + STEP_BYTES - 1) / STEP_BYTES;
+constexpr int STEPS = (CHANNELS * BYTES + STEP_BYTES - 1) / STEP_BYTES;
 constexpr int TAP_ROWS = ROWS + 2;
 constexpr int PRODUCTS = TAP_ROWS * 3 * STEPS;
 constexpr int OF_EACH_ROW = SUMS / ROWS;       // rows of a product for each row of outputs
@@ -160,6 +160,12 @@ __device__ inline int group_of_thread() {
     return __shfl_sync(0xffffffff, threadIdx.x / WARPGROUP, 0);
 }
 
+// The thread of a warpgroup that tells the copy engine what to load or store, and passes slots on: of its last warp, since
+// the first one has most to do.
+__device__ inline bool is_steward() {
+    return threadIdx.x % WARPGROUP == WARPGROUP - 32;
+}
+
 // The whole block; `readers` is how many warpgroups read each ring.
 template <int RINGS>
 __device__ inline void begin(
@@ -178,7 +184,7 @@ __device__ inline void begin(
 template <int RINGS>
 __device__ inline void fetch(
     const Work& work, const Ring (&rings)[RINGS], const TensorMap* input, const TensorMap* weights, int first_output) {
-    if (threadIdx.x % WARPGROUP > 0) return;
+    if (!is_steward()) return;
 #pragma unroll
     for (int i = 0; i < RINGS; ++i) rings[i].fill_with_weights(weights, i * CHANNELS, first_output);
     int slot = 0;
@@ -215,7 +221,7 @@ __device__ inline void load_weights(Weights& weights, const Ring& ring, int grou
     }
     before_copy_engine();
     block_wait(OF_GROUP + group, WARPGROUP);
-    if (threadIdx.x % WARPGROUP == 0) barrier_arrive(ring.weights_empty());
+    if (is_steward()) barrier_arrive(ring.weights_empty());
 }
 
 // The sums of one unit, by a warpgroup whose turn it is; passes the turn on to `next`, if there is one.
@@ -249,6 +255,6 @@ __device__ inline void wait_for(const Ring& ring, const Unit& unit) {
 // By one of its threads, when the whole warpgroup is done with a unit that began at `slot`, or before its first with 0:
 // what lies before `next`, its next unit, it will not read again.  After its last unit nobody waits for its slots.
 __device__ inline void release(const Ring& ring, int slot, const Unit& next, const Work& work) {
-    if (threadIdx.x % WARPGROUP == 0 && next.number < work.last)
+    if (is_steward() && next.number < work.last)
         for (; slot < next.slot; ++slot) ring.release(slot);
 }

@@ -4,13 +4,13 @@
 // With more than one of PARTS, every so many blocks compute the same OUTPUTS of all FEATURES.  With SHARES of 2 each
 // warpgroup takes in one half of the input channels.
 //
-// What is written as e4m3 leaves remainders: of the first 16 channels what rounding took away, e4m3 too.  A layer from
-// e4m3 to e4m3 adds each remainder to its own channel's sum, as if it came through the weight of the middle tap: so what
-// a channel hands on nearly unchanged, which is most of a picture, is not rounded to 4 bits in every layer.  The 2 x 2
-// remainders of a thread's two outputs and two pixels are a word, and words lie as threads hold them.
+// In e4m3 remainders are left: of every other one of the first 16 channels what rounding took away, e4m3 too.  Each is
+// added to its own channel's sum in the next layer, as if it came through the weight of the middle tap: so what a channel
+// hands on nearly unchanged, which is most of a picture, is not rounded to 4 bits in every layer.  They are of a thread's
+// first output; those of two pixels and of two 8 pixels further are a word, and words lie as threads hold them.
 //
-// Before this text, beside what wgmma_strip.cuh wants: FEATURES, SHARES, OUTPUT_BYTES of an output, OUTPUT_PIXEL bytes that
-// a block's OUTPUTS take in shared memory, SHARED_BYTES that a block has.
+// Before this text, beside what wgmma_strip.cuh wants: FEATURES, SHARES, OUTPUT_PIXEL bytes that a block's OUTPUTS take in
+// shared memory, SHARED_BYTES that a block has.
 
 constexpr int PARTS = FEATURES / OUTPUTS;
 constexpr int STAGE_BYTES = ROWS * WIDTH * OUTPUT_PIXEL;
@@ -21,15 +21,13 @@ static_assert(
 
 // See load_weights.  In fp8 a thread's rows are neighbours, so that their results make one 16-bit unit.
 __device__ inline int product_row(int i, int half) {
-    return threadIdx.x % WARPGROUP / 32 * 16 + (OUTPUT_BYTES == 2 ? i + 8 * half : 2 * i + half);
+    return threadIdx.x % WARPGROUP / 32 * 16 + (BYTES == 2 ? i + 8 * half : 2 * i + half);
 }
 
-constexpr bool ADDS_REMAINDERS = INPUT_BYTES == 1 && OUTPUT_BYTES == 1;
-constexpr bool READS_AHEAD = PRODUCTS <= 27;  // what the weights leave of the registers holds a row's remainders
-constexpr int REMAINING = 16;               // channels with remainders, of a warp
-constexpr int REMAINDERS = WIDTH / 8 / 4;   // of a thread, four words each
+constexpr int REMAINING_BEFORE = 16;        // are the channels with remainders, those with even numbers
+constexpr int REMAINDERS = WIDTH / 8 / 8;   // of a thread, four words each
 
-static_assert(!ADDS_REMAINDERS || SHARES == 1, "the warpgroup that adds them is the one that multiplies");
+static_assert(BYTES == 2 || SHARES == 1, "the warpgroup that adds them is the one that multiplies");
 
 struct alignas(16) FourWords {
     u32 words[4];
@@ -49,29 +47,30 @@ struct Remainders {
 
 // What happens to the sums of a thread's two rows.
 struct Activation {
-    float scale[2], bias[2], slope[2], share[2];
+    float scale[2], bias[2], slope[2];
+    u32 share, first_slope;  // Of the first one, twice in fp16: of its remainders, and as above.
 
     __device__ void load(const float* scales, const float* biases, const float* slopes, int first_output) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int output = product_row(threadIdx.x % 32 / 4, half) % OF_EACH_ROW, channel = first_output + output;
             const bool is_there = output < OUTPUTS;
-            scale[half] = INPUT_BYTES == 1 && is_there ? scales[channel] : 1;
+            scale[half] = BYTES == 1 && is_there ? scales[channel] : 1;
             bias[half] = is_there ? biases[channel] : 0;
             slope[half] = is_there ? slopes[channel] : 0;
-            share[half] = ADDS_REMAINDERS && channel < REMAINING ? scales[FEATURES + channel] : 0;
+            if (half > 0) continue;
+            first_slope = two_halves(slope[0], slope[0]);
+            const float own = BYTES == 1 && channel < REMAINING_BEFORE ? scales[FEATURES + channel / 2] : 0;
+            share = two_halves(own, own);
         }
     }
 
+    __device__ float scaled(float sum, int half) const {
+        return BYTES == 1 ? fmaf(sum, scale[half], bias[half]) : sum + bias[half];
+    }
+
     __device__ float operator()(float sum, int half) const {
-        return bent(INPUT_BYTES == 1 ? fmaf(sum, scale[half], bias[half]) : sum + bias[half], half);
-    }
-
-    __device__ float with_remainder(float sum, int half, float remainder) const {
-        return bent(fmaf(remainder, share[half], fmaf(sum, scale[half], bias[half])), half);
-    }
-
-    __device__ float bent(float x, int half) const {
+        const float x = scaled(sum, half);
         return x > 0 ? x : x * slope[half];
     }
 };
@@ -87,8 +86,7 @@ struct StoreActivations {
 
     // Reads remainders before the products, behind which reading hides.
     __device__ void read_ahead(const Unit& unit) {
-        if (!ADDS_REMAINDERS || !READS_AHEAD) return;
-        const FourWords* const from = source.at(unit, work);
+        const FourWords* const from = BYTES == 1 ? source.at(unit, work) : nullptr;
         if (!from) return;
 #pragma unroll
         for (int i = 0; i < REMAINDERS; ++i) added[i] = from[32 * i];
@@ -96,72 +94,76 @@ struct StoreActivations {
 
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
         // Asked once for all, so that what is done for some pixels need not wait for what is done for others.
-        FourWords* const left = OUTPUT_BYTES == 1 ? target.at(unit, work) : nullptr;
+        FourWords* const left = BYTES == 1 ? target.at(unit, work) : nullptr;
         if (left)
-            round_all<true>(sums, stage, source.at(unit, work), left);
+            round_all<true>(sums, stage, left);
         else
-            round_all<false>(sums, stage, nullptr, nullptr);
+            round_all<false>(sums, stage, nullptr);
         before_copy_engine();
         block_wait(OF_GROUP + group, WARPGROUP);
-        if (threadIdx.x % WARPGROUP == 0) store_box(output, stage, first_output, unit.x(), unit.y(work));
+        if (is_steward()) store_box(output, stage, first_output, unit.x(), unit.y(work));
     }
 
     template <bool HAS_REMAINDERS>
-    __device__ void round_all(const float (&sums)[SUMS], u32 stage, const FourWords* from, FourWords* left) const {
-        constexpr int CHUNKS = OUTPUT_BYTES;  // of 16 bytes, that a warp's 16 outputs take
+    __device__ void round_all(const float (&sums)[SUMS], u32 stage, FourWords* left) const {
+        constexpr int CHUNKS = BYTES;  // of 16 bytes, that a warp's 16 outputs take
         const int lane = threadIdx.x % 32, first_row = threadIdx.x % WARPGROUP / 32 * 16;
         const u32 row = stage + first_row / OF_EACH_ROW * WIDTH * OUTPUT_PIXEL;
-        const int chunk = first_row % OF_EACH_ROW * OUTPUT_BYTES / 16 + lane / 8 % CHUNKS;
+        const int chunk = first_row % OF_EACH_ROW * BYTES / 16 + lane / 8 % CHUNKS;
+        FourWords has = {};
 #pragma unroll
         for (int i = 0; i < WIDTH / 8; i += 4 / CHUNKS) {
             u32 matrices[4];
-#if OUTPUT_BYTES == 1
+#if BYTES == 1
             if constexpr (HAS_REMAINDERS) {
-                FourWords had = {}, has;
-                if (ADDS_REMAINDERS) had = READS_AHEAD ? added[i / 4] : from[32 * (i / 4)];
 #pragma unroll
-                for (int m = 0; m < 4; ++m) matrices[m] = round(sums, i + m, had.words[m], has.words[m]);
-                left[32 * (i / 4)] = has;
+                for (int m = 0; m < 4; m += 2) {
+                    const int word = (i + m) / 2;
+                    round_two(sums, i + m, added[word / 4].words[word % 4], has.words[word % 4], matrices + m);
+                }
+                if (i % 8 == 4) left[32 * (i / 8)] = has;
             } else
 #endif
 #pragma unroll
                 for (int m = 0; m < 4; ++m) matrices[m] = round(sums, i + m / CHUNKS, m % CHUNKS);
             const int pixel = 8 * (i + lane / 8 / CHUNKS) + lane % 8;
             store_transposed(row + swizzled(pixel * OUTPUT_PIXEL + chunk * 16, OUTPUT_PIXEL), matrices);
-            // Registers that hold no row's remainders hold no second part of a row either.
-            if (HAS_REMAINDERS && !READS_AHEAD) asm volatile("bar.warp.sync 0xffffffff;" ::: "memory");
         }
     }
 
     // The thread's share of an 8 x 8 matrix: of eight pixels from 8 * `eight` on, two.
     __device__ u32 round(const float (&sums)[SUMS], int eight, int chunk) const {
         const float* const four = sums + 4 * eight;
-#if OUTPUT_BYTES == 2
+#if BYTES == 2
         return two_halves(activation(four[2 * chunk], chunk), activation(four[2 * chunk + 1], chunk));
 #else
         return four_e4m3(activation(four[0], 0), activation(four[2], 1), activation(four[1], 0), activation(four[3], 1));
 #endif
     }
 
-#if OUTPUT_BYTES == 1
-    // The same with the remainders that were left to it, and those that it leaves.
-    __device__ u32 round(const float (&sums)[SUMS], int eight, u32 added, u32& remaining) const {
-        const float* const four = sums + 4 * eight;
-        float x[4], rounded[4];
-        if (ADDS_REMAINDERS) {
-            float remainders[4];
-            four_floats(added, remainders);
+#if BYTES == 1
+    // The same of 8 pixels more, with the remainders that were left to the first row, and those that it leaves.  Pairs
+    // of fp16 hold a number of e4m3 and its remainder, and take half as many instructions.
+    __device__ void round_two(
+        const float (&sums)[SUMS], int eight, u32 added, u32& remaining, u32* results) const {
+        const float* const eights = sums + 4 * eight;
+        u32 x[2], had[2], rounded[2];
+        from_e4m3(added, had);
 #pragma unroll
-            for (int i = 0; i < 4; ++i)
-                x[i] = activation.with_remainder(four[i % 2 * 2 + i / 2], i % 2, remainders[i]);
-        } else {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) x[i] = activation(four[i % 2 * 2 + i / 2], i % 2);
+        for (int i = 0; i < 2; ++i) {
+            x[i] = two_limited_halves(activation.scaled(eights[4 * i], 0), activation.scaled(eights[4 * i + 1], 0));
+            x[i] = halves_fma(had[i], activation.share, x[i]);
+            x[i] = halves_fma(halves_min(x[i], 0), activation.first_slope, halves_max(x[i], 0));
         }
-        const u32 result = four_e4m3(x[0], x[1], x[2], x[3]);
-        four_floats(result, rounded);
-        remaining = four_e4m3(x[0] - rounded[0], x[1] - rounded[1], x[2] - rounded[2], x[3] - rounded[3]);
-        return result;
+        const u32 first = to_e4m3(x);
+        from_e4m3(first, rounded);
+#pragma unroll
+        for (int i = 0; i < 2; ++i) x[i] = halves_minus(x[i], rounded[i]);
+        remaining = to_e4m3(x);
+        const u32 second = four_e4m3(activation(eights[2], 1), activation(eights[3], 1), activation(eights[6], 1),
+                                     activation(eights[7], 1));
+        results[0] = __byte_perm(first, second, 0x5140);
+        results[1] = __byte_perm(first, second, 0x7362);
     }
 #endif
 };

@@ -196,6 +196,13 @@ __device__ inline u32 two_halves(float low, float high) {
     return packed;
 }
 
+// The same, limited to what fp16 holds.
+__device__ inline u32 two_limited_halves(float low, float high) {
+    u32 packed;
+    asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
 // Two floats rounded to nearest even in e4m3, limited to what it holds; `low` has the lower address.
 __device__ inline u16 two_e4m3(float low, float high) {
     u16 packed;
@@ -208,19 +215,48 @@ __device__ inline u32 four_e4m3(float a, float b, float c, float d) {
     return two_e4m3(a, b) | (u32)two_e4m3(c, d) << 16;
 }
 
-// And back.
-__device__ inline void four_floats(u32 packed, float (&numbers)[4]) {
+// Pairs of fp16, and two such pairs of four numbers of e4m3.
+__device__ inline u32 halves_fma(u32 a, u32 b, u32 c) {
+    u32 result;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
+    return result;
+}
+
+__device__ inline u32 halves_minus(u32 a, u32 b) {
+    u32 result;
+    asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
+__device__ inline u32 halves_max(u32 a, u32 b) {
+    u32 result;
+    asm("max.f16x2 %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
+__device__ inline u32 halves_min(u32 a, u32 b) {
+    u32 result;
+    asm("min.f16x2 %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
+__device__ inline void from_e4m3(u32 packed, u32 (&halves)[2]) {
     asm("{\n"
-        ".reg .b16 low, high, half0, half1, half2, half3;\n"
-        ".reg .b32 two;\n"
-        "mov.b32 {low, high}, %4;\n"
-        "cvt.rn.f16x2.e4m3x2 two, low;\n"
-        "mov.b32 {half0, half1}, two;\n"
-        "cvt.rn.f16x2.e4m3x2 two, high;\n"
-        "mov.b32 {half2, half3}, two;\n"
-        "cvt.f32.f16 %0, half0;\n"
-        "cvt.f32.f16 %1, half1;\n"
-        "cvt.f32.f16 %2, half2;\n"
-        "cvt.f32.f16 %3, half3;\n"
-        "}" : "=f"(numbers[0]), "=f"(numbers[1]), "=f"(numbers[2]), "=f"(numbers[3]) : "r"(packed));
+        ".reg .b16 low, high;\n"
+        "mov.b32 {low, high}, %2;\n"
+        "cvt.rn.f16x2.e4m3x2 %0, low;\n"
+        "cvt.rn.f16x2.e4m3x2 %1, high;\n"
+        "}" : "=r"(halves[0]), "=r"(halves[1]) : "r"(packed));
+}
+
+// Rounded and limited as above.
+__device__ inline u32 to_e4m3(const u32 (&halves)[2]) {
+    u32 packed;
+    asm("{\n"
+        ".reg .b16 low, high;\n"
+        "cvt.rn.satfinite.e4m3x2.f16x2 low, %1;\n"
+        "cvt.rn.satfinite.e4m3x2.f16x2 high, %2;\n"
+        "mov.b32 %0, {low, high};\n"
+        "}" : "=r"(packed) : "r"(halves[0]), "r"(halves[1]));
+    return packed;
 }
