@@ -13,13 +13,10 @@ from rave_trio.devices.kernel_source import KernelSource
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.compact.kernel_constants import flag, taps_table
 from rave_trio.inference.compact.kernels_protocol import (
-    FP8,
-    HALF,
     PLANES,
     Architecture,
     Parameters,
     Planes,
-    Precision,
     Rows,
     remainders_at,
 )
@@ -57,12 +54,12 @@ def head_source(architecture: Architecture, *, fp8: bool = False) -> KernelSourc
 
 
 def trunk_kernel(
-    architecture: Architecture, arch: str, tiling: Tiling | None = None, precision: Precision = HALF
+    architecture: Architecture, arch: str, tiling: Tiling | None = None, *, fp8: bool = False
 ) -> ConvolutionKernel:
-    """A convolution between activations on ``arch`` (``"sm_90"``), which for e4m3 is ``"sm_89"`` or newer."""
+    """A convolution between activations on ``arch`` (``"sm_90"``), which with ``fp8`` is ``"sm_89"`` or newer."""
     features = architecture.features
-    tiling = tiling or tiling_of(features, features, arch, input_bytes=precision.source)
-    constants = [*tiling.constants(), f"constexpr int OUTPUT_BYTES = {precision.target};", flag("GATHERED", True)]
+    tiling = tiling or tiling_of(features, features, arch, input_bytes=1 if fp8 else 2)
+    constants = [*tiling.constants(), flag("GATHERED", True)]
     files = ("instructions.cuh", "features.cuh", "mma_convolution.cuh", "mma_trunk.cu")
     return ConvolutionKernel(_source("trunk", constants, *files), tiling)
 
@@ -72,9 +69,12 @@ def samples_bytes_of(architecture: Architecture) -> int:
     return 2 * PLANES * architecture.factor**2 * PIXELS_ACROSS
 
 
-def tail_kernel(architecture: Architecture, arch: str, tiling: Tiling | None = None) -> ConvolutionKernel:
-    """The last convolution and the pixel shuffle on ``arch``."""
-    tiling = tiling or tiling_of(architecture.features, architecture.outputs, arch, samples_bytes_of(architecture))
+def tail_kernel(
+    architecture: Architecture, arch: str, tiling: Tiling | None = None, *, fp8: bool = False
+) -> ConvolutionKernel:
+    """The last convolution and the pixel shuffle on ``arch``, likewise."""
+    channels = architecture.features, architecture.outputs
+    tiling = tiling or tiling_of(*channels, arch, samples_bytes_of(architecture), input_bytes=1 if fp8 else 2)
     is_last = architecture.resampling is None
     constants = [
         *tiling.constants(),
@@ -164,10 +164,7 @@ class Convolution:
 
 
 class Trunk:
-    """A convolution between activations, likewise; with the best tiling for the device unless one is given.
-
-    Remainders lie as activations do: rows x width x channels that have some.
-    """
+    """A convolution between activations, likewise; with the best tiling for the device unless one is given."""
 
     def __init__(
         self,
@@ -175,9 +172,10 @@ class Trunk:
         launcher: Any,
         stream: Any,
         tiling: Tiling | None = None,
-        precision: Precision = HALF,
+        *,
+        fp8: bool = False,
     ) -> None:
-        kernel = trunk_kernel(architecture, launcher.arch(stream), tiling, precision)
+        kernel = trunk_kernel(architecture, launcher.arch(stream), tiling, fp8=fp8)
         self._features = architecture.features
         self._convolution = Convolution(kernel, launcher, stream)
 
@@ -186,16 +184,25 @@ class Trunk:
     ) -> None:
         """See the protocol."""
         packed = parameters.weights, parameters.bias, parameters.slope, parameters.scale
-        read = source + remainders_at(height, width, self._features) if parameters.scale else 0
-        written = target + remainders_at(rows.end, width, self._features) if parameters.narrow else 0
+        read = source + remainders_at(height, width, self._features) if parameters.remains else 0
+        written = target + remainders_at(rows.end, width, self._features) if parameters.remains else 0
         self._convolution.put(raw, height, width, rows, source, target, *packed, read, written)
 
 
 class Tail:
     """The last convolution and the pixel shuffle, likewise."""
 
-    def __init__(self, architecture: Architecture, launcher: Any, stream: Any, tiling: Tiling | None = None) -> None:
-        self._convolution = Convolution(tail_kernel(architecture, launcher.arch(stream), tiling), launcher, stream)
+    def __init__(
+        self,
+        architecture: Architecture,
+        launcher: Any,
+        stream: Any,
+        tiling: Tiling | None = None,
+        *,
+        fp8: bool = False,
+    ) -> None:
+        kernel = tail_kernel(architecture, launcher.arch(stream), tiling, fp8=fp8)
+        self._convolution = Convolution(kernel, launcher, stream)
 
     def __call__(
         self,
@@ -210,7 +217,8 @@ class Tail:
     ) -> None:
         """See the protocol."""
         planes = *_plane_arguments(picture), *_plane_arguments(target)
-        self._convolution.put(raw, height, width, rows, source, *planes, parameters.weights, parameters.bias)
+        packed = parameters.weights, parameters.bias, parameters.scale
+        self._convolution.put(raw, height, width, rows, source, *planes, *packed)
 
 
 class Resize:
@@ -255,24 +263,15 @@ class MmaKernels:
     ) -> None:
         """Compile and load what ``architecture`` needs onto the device of ``stream``.
 
-        Compute capability 8.0 or newer; 8.9 or newer with ``fp8``, where layers of the trunk may read and write e4m3.
-        Tilings are the best for the device unless given, as for measuring: the trunk's for layers that read fp16.
+        Compute capability 8.0 or newer; 8.9 or newer with ``fp8``, where activations are e4m3.
+        Tilings are the best for the device unless given, as for measuring.
         """
         self.fp8 = fp8
-        self.head = Head(architecture, launcher, stream)
-        self._trunk = {
-            precision: Trunk(architecture, launcher, stream, trunk_tiling if precision.source == 2 else None, precision)
-            for precision in (FP8 if fp8 else (HALF,))
-        }
-        self.tail = Tail(architecture, launcher, stream, tail_tiling)
+        self.head = Head(architecture, launcher, stream, fp8=fp8)
+        self.trunk = Trunk(architecture, launcher, stream, trunk_tiling, fp8=fp8)
+        self.tail = Tail(architecture, launcher, stream, tail_tiling, fp8=fp8)
         if architecture.resampling is not None:
             self.resize = Resize(architecture, launcher, stream)
-
-    def trunk(
-        self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
-    ) -> None:
-        """See the protocol."""
-        self._trunk[parameters.precision](raw, source, target, height, width, rows, parameters)
 
     def tail_resized(self, *_: Any) -> None:
         """Not here."""

@@ -113,7 +113,9 @@ def _eighths(net: CompactNet, calibration: Calibration) -> list[_Pieces]:
     energies = [energy[calibration.order] for energy in calibration.energies]
     steepest = np.abs(head.weights).max(axis=(1, 2, 3)) / HALF_ROOM
     read = np.maximum(read, np.exp2(np.ceil(np.log2(np.maximum(steepest, np.finfo(np.float32).tiny)))))
-    divided = attrs.evolve(head, weights=head.weights / read[:, np.newaxis, np.newaxis, np.newaxis], bias=head.bias / read)
+    divided = attrs.evolve(
+        head, weights=head.weights / read[:, np.newaxis, np.newaxis, np.newaxis], bias=head.bias / read
+    )
     pieces = [attrs.evolve(_half(_head(divided, features), divided), remains=len(trunk) > 1)]
     for at, (layer, written) in enumerate(zip(trunk, between, strict=True)):
         made = _eighth(layer, read, written, energies[at], features, features)
