@@ -2,7 +2,7 @@
 
 Activations are dense, rows x width x features: NHWC of one picture, with ``features`` the network's own padded with
 zero channels to one of :data:`FEATURES`; their memory begins at a multiple of 256 bytes.  What lies outside their rows
-and columns counts as zero.  They are fp16 unless it says otherwise.  Pictures are planar RGB, nominally in [0, 1], fp16.
+and columns counts as zero.  Pictures are planar RGB, nominally in [0, 1].  Both are fp16.
 
 Packed parameters, each piece at a multiple of 256 bytes, zero where padded; a tap is ``3 * ky + kx``:
 
@@ -14,9 +14,9 @@ Packed parameters, each piece at a multiple of 256 bytes, zero where padded; a t
 
 In fp8 all activations are e4m3, and so are the weights of trunk and tail; the head reads fp16 and has weights in it.
 Sums of e4m3 are multiplied by a scale, an output's own, before the bias.  Of the channels 0, 2, 4 and so on,
-:data:`REMAINING` in all, what rounding took away lies behind the activations, the remainders, e4m3 too.  A layer of the
-trunk adds each remainder to the same channel's sum, as through the weight of the middle tap, and leaves those of its own
-results; the last one does neither, the head only leaves them, and the tail adds none.
+:data:`REMAINING` in all, what rounding took away lies behind the activations, the remainders, e4m3 too.  A layer of
+the trunk adds each remainder to the same channel's sum, as through the weight of the middle tap, and leaves those of
+its own results; the last one does neither, the head only leaves them, and the tail adds none.
 
 Remainders begin at :func:`remainders_at` and lie as the threads of a matrix product hold them.  Of a row, 128 pixels
 take 1024 bytes, and the last ones that are left as many.  Of these pixels, pixel ``64 * a + 8 * b + 2 * c + d``, with d

@@ -49,7 +49,7 @@ class ConvolutionKernel:
 
 def head_source(architecture: Architecture, *, fp8: bool = False) -> KernelSource:
     """The first convolution, whose results are e4m3 with ``fp8``."""
-    constants = [f"constexpr int FEATURES = {architecture.features};", f"#define BYTES {1 if fp8 else 2}"]
+    constants = [f"constexpr int FEATURES = {architecture.features};", f"#define ITEM_BYTES {1 if fp8 else 2}"]
     return _source("head", constants, "instructions.cuh", "features.cuh", "pictures.cuh", "head.cu")
 
 

@@ -50,7 +50,8 @@ class CompactNetwork:
     ) -> None:
         """For pictures of ``height`` x ``width``, computed in strips of at most ``strip`` rows on ``stream`` alone.
 
-        ``surfaces``, of that size, are for :meth:`launch_surfaces`.  Waits until the parameters are on the device.  Raises OutOfMemory.
+        ``surfaces``, of that size, are for :meth:`launch_surfaces`.  Waits until the parameters are on the device.
+        Raises OutOfMemory.
         """
         self._architecture = architecture = net.architecture
         self._kernels = kernels

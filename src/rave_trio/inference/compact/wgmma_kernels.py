@@ -95,7 +95,7 @@ class Tiling:
         """What stands before the text."""
         slots = self.ring_bytes // (self.rows * BOX_WIDTH * self.input_pixel * self.shares)
         return [
-            f"#define BYTES {self.itemsize}",
+            f"#define ITEM_BYTES {self.itemsize}",
             f"#define MULTIPLY multiply_{'fp16' if self.itemsize == 2 else 'e4m3'}",
             f"constexpr int CHANNELS = {self.channels};",
             f"constexpr int OUTPUTS = {self.outputs};",

@@ -8,7 +8,7 @@
 // of inputs into a ring of slots; the other two warpgroups multiply, by turns.  Weights stay in registers for the whole
 // run.
 //
-// Before this text: CHANNELS that a warpgroup takes in, BYTES of an activation, INPUT_PIXEL bytes that they take in shared
+// Before this text: CHANNELS that a warpgroup takes in, ITEM_BYTES of an activation, INPUT_PIXEL bytes that they take in shared
 // memory, OUTPUTS that a block computes, ROWS of a unit, HALO, OVERLAP, SLOTS of a ring, and MULTIPLY.
 
 constexpr int WIDTH = 128;         // pixels of a strip: the columns of a product
@@ -16,7 +16,7 @@ constexpr int BOX_WIDTH = 136;     // pixels of a box: the strip, one on either 
 constexpr int GROUPS = 2;          // warpgroups that multiply
 constexpr int MULTIPLYING = GROUPS * WARPGROUP, THREADS = MULTIPLYING + WARPGROUP;
 constexpr int STEP_BYTES = 32;     // of a pixel, that one product takes in
-constexpr int STEPS = (CHANNELS * BYTES + STEP_BYTES - 1) / STEP_BYTES;
+constexpr int STEPS = (CHANNELS * ITEM_BYTES + STEP_BYTES - 1) / STEP_BYTES;
 constexpr int TAP_ROWS = ROWS + 2;
 constexpr int PRODUCTS = TAP_ROWS * 3 * STEPS;
 constexpr int OF_EACH_ROW = SUMS / ROWS;       // rows of a product for each row of outputs

@@ -21,13 +21,13 @@ static_assert(
 
 // See load_weights.  In fp8 a thread's rows are neighbours, so that their results make one 16-bit unit.
 __device__ inline int product_row(int i, int half) {
-    return threadIdx.x % WARPGROUP / 32 * 16 + (BYTES == 2 ? i + 8 * half : 2 * i + half);
+    return threadIdx.x % WARPGROUP / 32 * 16 + (ITEM_BYTES == 2 ? i + 8 * half : 2 * i + half);
 }
 
 constexpr int REMAINING_BEFORE = 16;        // are the channels with remainders, those with even numbers
 constexpr int REMAINDERS = WIDTH / 8 / 8;   // of a thread, four words each
 
-static_assert(BYTES == 2 || SHARES == 1, "the warpgroup that adds them is the one that multiplies");
+static_assert(ITEM_BYTES == 2 || SHARES == 1, "the warpgroup that adds them is the one that multiplies");
 
 struct alignas(16) FourWords {
     u32 words[4];
@@ -55,18 +55,18 @@ struct Activation {
         for (int half = 0; half < 2; ++half) {
             const int output = product_row(threadIdx.x % 32 / 4, half) % OF_EACH_ROW, channel = first_output + output;
             const bool is_there = output < OUTPUTS;
-            scale[half] = BYTES == 1 && is_there ? scales[channel] : 1;
+            scale[half] = ITEM_BYTES == 1 && is_there ? scales[channel] : 1;
             bias[half] = is_there ? biases[channel] : 0;
             slope[half] = is_there ? slopes[channel] : 0;
             if (half > 0) continue;
             first_slope = two_halves(slope[0], slope[0]);
-            const float own = BYTES == 1 && channel < REMAINING_BEFORE ? scales[FEATURES + channel / 2] : 0;
+            const float own = ITEM_BYTES == 1 && channel < REMAINING_BEFORE ? scales[FEATURES + channel / 2] : 0;
             share = two_halves(own, own);
         }
     }
 
     __device__ float scaled(float sum, int half) const {
-        return BYTES == 1 ? fmaf(sum, scale[half], bias[half]) : sum + bias[half];
+        return ITEM_BYTES == 1 ? fmaf(sum, scale[half], bias[half]) : sum + bias[half];
     }
 
     __device__ float operator()(float sum, int half) const {
@@ -86,7 +86,7 @@ struct StoreActivations {
 
     // Reads remainders before the products, behind which reading hides.
     __device__ void read_ahead(const Unit& unit) {
-        const FourWords* const from = BYTES == 1 ? source.at(unit, work) : nullptr;
+        const FourWords* const from = ITEM_BYTES == 1 ? source.at(unit, work) : nullptr;
         if (!from) return;
 #pragma unroll
         for (int i = 0; i < REMAINDERS; ++i) added[i] = from[32 * i];
@@ -94,7 +94,7 @@ struct StoreActivations {
 
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
         // Asked once for all, so that what is done for some pixels need not wait for what is done for others.
-        FourWords* const left = BYTES == 1 ? target.at(unit, work) : nullptr;
+        FourWords* const left = ITEM_BYTES == 1 ? target.at(unit, work) : nullptr;
         if (left)
             round_all<true>(sums, stage, left);
         else
@@ -106,15 +106,15 @@ struct StoreActivations {
 
     template <bool HAS_REMAINDERS>
     __device__ void round_all(const float (&sums)[SUMS], u32 stage, FourWords* left) const {
-        constexpr int CHUNKS = BYTES;  // of 16 bytes, that a warp's 16 outputs take
+        constexpr int CHUNKS = ITEM_BYTES;  // of 16 bytes, that a warp's 16 outputs take
         const int lane = threadIdx.x % 32, first_row = threadIdx.x % WARPGROUP / 32 * 16;
         const u32 row = stage + first_row / OF_EACH_ROW * WIDTH * OUTPUT_PIXEL;
-        const int chunk = first_row % OF_EACH_ROW * BYTES / 16 + lane / 8 % CHUNKS;
+        const int chunk = first_row % OF_EACH_ROW * ITEM_BYTES / 16 + lane / 8 % CHUNKS;
         FourWords has = {};
 #pragma unroll
         for (int i = 0; i < WIDTH / 8; i += 4 / CHUNKS) {
             u32 matrices[4];
-#if BYTES == 1
+#if ITEM_BYTES == 1
             if constexpr (HAS_REMAINDERS) {
 #pragma unroll
                 for (int m = 0; m < 4; m += 2) {
@@ -134,14 +134,14 @@ struct StoreActivations {
     // The thread's share of an 8 x 8 matrix: of eight pixels from 8 * `eight` on, two.
     __device__ u32 round(const float (&sums)[SUMS], int eight, int chunk) const {
         const float* const four = sums + 4 * eight;
-#if BYTES == 2
+#if ITEM_BYTES == 2
         return two_halves(activation(four[2 * chunk], chunk), activation(four[2 * chunk + 1], chunk));
 #else
         return four_e4m3(activation(four[0], 0), activation(four[2], 1), activation(four[1], 0), activation(four[3], 1));
 #endif
     }
 
-#if BYTES == 1
+#if ITEM_BYTES == 1
     // The same of 8 pixels more, with the remainders that were left to the first row, and those that it leaves.  Pairs
     // of fp16 hold a number of e4m3 and its remainder, and take half as many instructions.
     __device__ void round_two(
