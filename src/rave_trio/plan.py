@@ -386,7 +386,7 @@ def _takes_whole_frames(steps: tuple[Step, ...]) -> bool:
 def precision_of(choice: Choice, asked: str, models: Sequence[Path]) -> tuple[str, tuple[str, ...]]:
     """The precision of all models, and notes why.  Raises PrecisionUnsupported."""
     if choice.gpu is not None:
-        return gpu_precision(asked, choice.backend, models, choice.gpu)
+        return gpu_precision(asked, choice.backend, choice.gpu)
     try:
         return choose_precision(asked), ()
     except errors.PrecisionUnsupported as error:
