@@ -18,6 +18,7 @@ from rave_trio.inference.compact.backend import CompactBackend
 from rave_trio.inference.compact.find import find_compact
 from rave_trio.inference.compact.kernels_protocol import (
     REMAINING,
+    REMAINING_CHANNELS,
     Architecture,
     Parameters,
     Planes,
@@ -55,21 +56,12 @@ class NumpyKernels:
     def trunk(self, raw, source: int, target: int, height, width, rows: Rows, parameters: Parameters) -> None:
         self.calls.append("trunk")
         features = self.architecture.features
-        shape = 9, features, features
-        if not parameters.scale:
-            taps = numbers(parameters.weights, shape, np.float16)
-            self._convolve(self._activations(source, height, width), taps, parameters, target, height, width, rows)
-            return
-        taps = e4m3.decoded(numbers(parameters.weights, shape, np.uint8))
-        scale = numbers(parameters.scale, (features,), np.float32)
-        codes, remaining = self._narrow(source, height, width)
-        if parameters.narrow:
-            through = numbers(parameters.scale + scale.nbytes, (REMAINING,), np.float32)
-            added = e4m3.decoded(remaining) * through
-        else:
-            added = 0
-        read = e4m3.decoded(codes), taps, parameters, target, height, width, rows
-        self._convolve(*read, scale=scale, added=added)
+        added = None
+        if parameters.remains and self.fp8:
+            through = numbers(parameters.scale + 4 * features, (REMAINING,), np.float32)
+            added = e4m3.decoded(self._remainders(source, height, width)) * through
+        read = self._activations(source, height, width), self._taps(parameters, features), parameters
+        self._convolve(*read, target, height, width, rows, added)
 
     def tail(
         self,
@@ -84,8 +76,7 @@ class NumpyKernels:
     ) -> None:
         self.calls.append("tail")
         how = self.architecture
-        taps = numbers(parameters.weights, (9, how.outputs, how.features), np.float16)
-        bias = numbers(parameters.bias, (how.outputs,), np.float32)
+        taps, bias = self._taps(parameters, how.outputs), numbers(parameters.bias, (how.outputs,), np.float32)
         sums = convolution(self._activations(source, height, width), taps, bias, rows)
         used = 3 * how.factor**2
         assert not sums[:, :, used:].any()
@@ -121,8 +112,7 @@ class NumpyKernels:
         assert how.resampling is not None
         reach = resampling_reach(how.resampling, how.factor)
         around = Rows(max(0, rows.begin - reach), min(height, rows.end + reach))
-        taps = numbers(parameters.weights, (9, how.outputs, how.features), np.float16)
-        bias = numbers(parameters.bias, (how.outputs,), np.float32)
+        taps, bias = self._taps(parameters, how.outputs), numbers(parameters.bias, (how.outputs,), np.float32)
         sums = np.zeros((height, width, 3 * how.factor**2))
         window = slice(around.begin, around.end)
         sums[window] = convolution(self._activations(source, height, width), taps, bias, around)[:, :, : sums.shape[2]]
@@ -135,31 +125,41 @@ class NumpyKernels:
     def tail_into(self, target, *, dither):
         """Not here."""
 
-    def _convolve(self, source, taps, parameters, target, height, width, rows, scale=1.0, added=0) -> None:
-        """``added`` is of the first channels, in every row of the source."""
+    def _convolve(self, source, taps, parameters, target, height, width, rows, added=None) -> None:
+        """``added`` is of the channels with remainders, in every row of the source."""
         features = self.architecture.features
         bias, slope = (numbers(at, (features,), np.float32) for at in (parameters.bias, parameters.slope))
         window = slice(rows.begin, rows.end)
-        sums = convolution(source, taps, np.zeros_like(bias), rows) * scale + bias
-        if parameters.narrow and parameters.scale:
-            sums[:, :, :REMAINING] += added[window]
+        sums = convolution(source, taps, bias, rows)
+        if added is not None:
+            sums[:, :, REMAINING_CHANNELS] += added[window]
         results = np.where(sums > 0, sums, slope * sums)
-        if not parameters.narrow:
+        if not self.fp8:
             numbers(target, (height, width, features), np.float16)[window] = results
             return
-        codes, remaining = self._narrow(target, rows.end, width)
-        codes[window] = e4m3.encoded(results)
-        remaining[window] = e4m3.encoded((results - e4m3.decoded(codes[window]))[:, :, :REMAINING])
+        codes = e4m3.encoded(results)
+        numbers(target, (rows.end, width, features), np.uint8)[window] = codes
+        if parameters.remains:
+            rest = (results - e4m3.decoded(codes))[:, :, REMAINING_CHANNELS]
+            self._remainders(target, rows.end, width)[window] = e4m3.encoded(rest)
 
-    def _narrow(self, pointer: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Codes of activations in e4m3 and of their remainders, as far as there are pixels."""
-        features = self.architecture.features
-        across = remainder_bytes(1, width) // REMAINING
-        remaining = numbers(pointer + remainders_at(height, width, features), (height, across, REMAINING), np.uint8)
-        return numbers(pointer, (height, width, features), np.uint8), remaining[:, :width]
+    def _taps(self, parameters: Parameters, outputs: int) -> np.ndarray:
+        """Scaled, where that is asked for."""
+        shape = 9, outputs, self.architecture.features
+        if not self.fp8:
+            return numbers(parameters.weights, shape, np.float16)
+        scale = numbers(parameters.scale, (outputs,), np.float32)
+        return e4m3.decoded(numbers(parameters.weights, shape, np.uint8)) * scale[:, np.newaxis].astype(np.float64)
 
     def _activations(self, pointer: int, height: int, width: int) -> np.ndarray:
-        return numbers(pointer, (height, width, self.architecture.features), np.float16)
+        shape = height, width, self.architecture.features
+        return e4m3.decoded(numbers(pointer, shape, np.uint8)) if self.fp8 else numbers(pointer, shape, np.float16)
+
+    def _remainders(self, pointer: int, height: int, width: int) -> np.ndarray:
+        """Codes, as far as there are pixels; here pixel behind pixel."""
+        across = remainder_bytes(1, width) // REMAINING
+        at = pointer + remainders_at(height, width, self.architecture.features)
+        return numbers(at, (height, across, REMAINING), np.uint8)[:, :width]
 
     def _finished(self, result: np.ndarray, picture: np.ndarray, factor: int) -> np.ndarray:
         if self.architecture.skip:
