@@ -39,7 +39,7 @@ struct Warp {
         float* sums;
         const unsigned int* a;
         unsigned int* matrices;
-        unsigned int b[2], row;
+        unsigned int b[2], row, word;
     } lanes[32];
 };
 
@@ -95,6 +95,22 @@ static void arrived(Barrier& barrier) {
 
 static void __syncwarp() {
     together([](Warp&) {});
+}
+
+static unsigned int __shfl_xor_sync(unsigned int, unsigned int word, int distance) {
+    auto* const lanes = warps[current / 32].lanes;
+    lanes[current % 32].word = word;
+    __syncwarp();
+    const unsigned int found = lanes[(current % 32) ^ distance].word;
+    __syncwarp();
+    return found;
+}
+
+static unsigned int __byte_perm(unsigned int low, unsigned int high, unsigned int places) {
+    const unsigned long long both = low | (unsigned long long)high << 32;
+    unsigned int made = 0;
+    for (int i = 0; i < 4; ++i) made |= (unsigned int)(both >> 8 * (places >> 4 * i & 7) & 255) << 8 * i;
+    return made;
 }
 
 static void __syncthreads() {

@@ -1,0 +1,95 @@
+// Numbers of e4m3 and the remainders of rounding to them, as kernels_protocol.py has both, for lanes that hold features as
+// features.cuh says: of a run of 16 pixels, which begins at a multiple of 16, pixels g and g + 8.
+//
+// Of a remaining channel the pixels 2 c, 2 c + 1 and those 8 further are one word of memory.  Lane 2 c (of those with the
+// same q) has two of its numbers, lane 2 c + 1 the others.  So the two swap, and each has whole words of half its channels.
+
+constexpr int REMAINING = 8;          // Channels: those with even numbers
+constexpr int REMAINING_BEFORE = 16;  // of the first ones.
+constexpr int REMAINDER_PIXELS = 128;
+
+// Number `i` of the four in a word.  An fp32 with the same exponent and fraction is 2^-120 times as large, and exact; 127,
+// which is no number, becomes one.
+__device__ inline float of_e4m3(unsigned int word, int i) {
+    return __int_as_float((int)(word << (24 - 8 * i)) >> 4 & 0x87f00000) * 0x1p120f;
+}
+
+// Numbers of e4m3, in words by rising address.
+template <int WORDS> __device__ inline Words<WORDS> encoded(const float (&values)[4 * WORDS]) {
+    Words<WORDS> made;
+#pragma unroll
+    for (int i = 0; i < WORDS; ++i)
+        made.words[i] = two_e4m3(values[4 * i], values[4 * i + 1]) | two_e4m3(values[4 * i + 2], values[4 * i + 3]) << 16;
+    return made;
+}
+
+// Where the remainders of a run lie among `all` of a picture: row y, from pixel x on.
+template <class Byte> __device__ inline Byte* remainders_of_run(Byte* all, int width, int y, int x) {
+    const int chunks = (width + REMAINDER_PIXELS - 1) / REMAINDER_PIXELS;
+    return all + ((long long)y * chunks + x / REMAINDER_PIXELS) * (REMAINDER_PIXELS * REMAINING) +
+           x % REMAINDER_PIXELS / 64 * 512 + x % 64 / 8 * 2;
+}
+
+// A lane's remainders in a run: of 2 COUNT neighbouring features, the first of which is even, of two pixels.
+template <int COUNT> struct Remainders {
+    static constexpr int WORDS = COUNT / 2;  // Of memory, and pairs in each of `halves`.
+
+    bool there;              // Whether these channels have any.  Other lanes swap what is of no use, and neither read nor write.
+    bool odd;                // Whether g is.
+    int place;               // Of the first word in a run.
+    unsigned int halves[2];  // Pairs of numbers, of pixels g and g + 8: those of the first half of the channels, and the others.
+
+    __device__ explicit Remainders(int feature)
+        : there(feature < REMAINING_BEFORE), odd(threadIdx.x / 4 % 2),
+          place(64 * (feature / 2 + WORDS * odd) + threadIdx.x % 32 / 8 * 16), halves() {}
+
+    // An even lane gets the first halves of both, an odd one the second ones.  Done twice it undoes itself.
+    __device__ void swap() {
+        const unsigned int received = __shfl_xor_sync(0xffffffff, odd ? halves[0] : halves[1], 4);
+        halves[0] = odd ? received : halves[0];
+        halves[1] = odd ? halves[1] : received;
+    }
+
+    // Words of memory, of a run that remainders_of_run named.
+    __device__ Words<WORDS> read(const unsigned char* run) const {
+        Words<WORDS> found = {};
+#pragma unroll
+        for (int i = 0; i < WORDS; ++i)
+            if (there) found.words[i] = *(const unsigned int*)(run + place + 64 * i);
+        return found;
+    }
+
+    // Makes them the lane's own.  All lanes of the warp at once.
+    __device__ void take(const Words<WORDS>& found) {
+        const unsigned int last = found.words[WORDS - 1];
+        halves[0] = __byte_perm(found.words[0], last, 0x6420);
+        halves[1] = __byte_perm(found.words[0], last, 0x7531);
+        swap();
+    }
+
+    // Of the lane's feature number 2 i, of pixel g or g + 8.
+    __device__ float operator()(int i, int side) const { return of_e4m3(halves[i / WORDS], i % WORDS * 2 + side); }
+
+    // Writes what there is now: `left` of either pixel.  All lanes of the warp at once.
+    __device__ void write(unsigned char* run, const float (&left)[2][COUNT]) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const int i = half * WORDS, last = i + WORDS - 1;
+            halves[half] = two_e4m3(left[0][i], left[1][i]) | two_e4m3(left[0][last], left[1][last]) << 16;
+        }
+        swap();
+        if (!there) return;
+#pragma unroll
+        for (int i = 0; i < WORDS; ++i)
+            *(unsigned int*)(run + place + 64 * i) = __byte_perm(halves[0], halves[1], i == 0 ? 0x5140 : 0x7362);
+    }
+};
+
+// Rounds a pixel's results; `left` is what that takes away from every other one.
+template <int COUNT>
+__device__ inline Words<COUNT / 2> rounded(const float (&values)[2 * COUNT], float (&left)[COUNT]) {
+    const Words<COUNT / 2> made = encoded<COUNT / 2>(values);
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) left[i] = values[2 * i] - of_e4m3(made.words[i / 2], i % 2 * 2);
+    return made;
+}
