@@ -53,8 +53,8 @@ BESIDE_BYTES = 2 << 10
 
 PRODUCT_ROWS = 64
 
-TAIL_FEATURES = (16, 32, 48, 64)
-"""Where the tail is computed here, in fp16; elsewhere by the other kernels."""
+WHOLE_PIXEL = 128
+"""Bytes of the widest pixel for whose channels a warpgroup's registers hold all weights."""
 
 
 @attrs.frozen
@@ -130,21 +130,26 @@ class Tiling:
 def trunk_tiling(features: int, itemsize: int = 2) -> Tiling:
     """For a layer between activations of padded ``features``."""
     parts = 1 if features <= PRODUCT_ROWS else 2
-    shares = 1 if features * itemsize <= 2 * PRODUCT_ROWS else 2
+    shares = 1 if features * itemsize <= WHOLE_PIXEL else 2
     return Tiling(features, features // parts, max(1, PRODUCT_ROWS // features), shares, itemsize)
 
 
-def tail_tiling(architecture: Architecture) -> Tiling:
-    """For a tail, of features in :data:`TAIL_FEATURES`."""
-    return Tiling(architecture.features, architecture.outputs, 1, 1)
+def has_tail(features: int, itemsize: int = 2) -> bool:
+    """Whether tails of padded ``features`` are computed here; else the plain one is, by the other kernels."""
+    return features * itemsize <= WHOLE_PIXEL
 
 
-def resizes_at_once(architecture: Architecture) -> bool:
+def tail_tiling(architecture: Architecture, itemsize: int = 2) -> Tiling:
+    """For a tail, where :func:`has_tail`."""
+    return Tiling(architecture.features, architecture.outputs, 1, 1, itemsize)
+
+
+def resizes_at_once(architecture: Architecture, itemsize: int = 2) -> bool:
     """Whether one kernel is tail and resize."""
-    return architecture.features in TAIL_FEATURES and resizes_within_weights(architecture)
+    return has_tail(architecture.features, itemsize) and resizes_within_weights(architecture)
 
 
-def resized_tiling(architecture: Architecture) -> Tiling:
+def resized_tiling(architecture: Architecture, itemsize: int = 2) -> Tiling:
     """For a tail that resizes: its ring is smaller by what rows hand on, HANDED_BYTES in wgmma_tail_resized.cu."""
     assert architecture.resampling is not None
     first, weights = taps(architecture.resampling, architecture.factor)
@@ -152,7 +157,7 @@ def resized_tiling(architecture: Architecture) -> Tiling:
     handed = PLANES * (1 + awaiting) * architecture.scale * WIDTH
     staged = architecture.outputs * STAGE_PITCH
     room = SHARED_BYTES - BESIDE_BYTES - GROUPS * (2 * handed + staged) * FLOAT_BYTES
-    return attrs.evolve(tail_tiling(architecture), halo=1, ring_bytes=min(room, RING_BYTES))
+    return attrs.evolve(tail_tiling(architecture, itemsize), halo=1, ring_bytes=min(room, RING_BYTES))
 
 
 def trunk_source(tiling: Tiling) -> KernelSource:
@@ -166,11 +171,11 @@ def trunk_source(tiling: Tiling) -> KernelSource:
     return _source(f"compact_trunk_{tiling.features}", constants, "by_turns.cuh", "by_shares.cuh", "trunk.cu")
 
 
-def tail_source(architecture: Architecture) -> KernelSource:
-    """The last convolution and the pixel shuffle, for features in :data:`TAIL_FEATURES`."""
+def tail_source(architecture: Architecture, itemsize: int = 2) -> KernelSource:
+    """The last convolution and the pixel shuffle, where :func:`has_tail`."""
     ends_here = architecture.resampling is None
     constants = [
-        *tail_tiling(architecture).constants(),
+        *tail_tiling(architecture, itemsize).constants(),
         f"constexpr int FACTOR = {architecture.factor};",
         flag("SKIP", ends_here and architecture.skip),
         flag("CLIP", ends_here and architecture.clip),
@@ -178,11 +183,11 @@ def tail_source(architecture: Architecture) -> KernelSource:
     return _source(f"compact_tail_{architecture.features}", constants, "by_turns.cuh", "samples.cuh", "tail.cu")
 
 
-def resized_source(architecture: Architecture) -> KernelSource:
+def resized_source(architecture: Architecture, itemsize: int = 2) -> KernelSource:
     """The same and the resize, where :func:`resizes_at_once`; of a tail that is :func:`summed`."""
     assert architecture.resampling is not None
     constants = [
-        *resized_tiling(architecture).constants(),
+        *resized_tiling(architecture, itemsize).constants(),
         f"constexpr int FACTOR = {architecture.factor}, SCALE = {architecture.scale};",
         *taps_table("PICTURE", architecture.resampling, architecture.factor),
         flag("SKIP", architecture.skip),
@@ -192,15 +197,15 @@ def resized_source(architecture: Architecture) -> KernelSource:
     return _source(name, constants, "by_turns.cuh", "samples.cuh", "tail_resized.cu")
 
 
-def surface_tiling(architecture: Architecture, codes: Codes) -> Tiling:
+def surface_tiling(architecture: Architecture, codes: Codes, itemsize: int = 2) -> Tiling:
     """For a tail that ends in a surface."""
-    return attrs.evolve(tail_tiling(architecture), overlap=1 if codes.before else 0)
+    return attrs.evolve(tail_tiling(architecture, itemsize), overlap=1 if codes.before else 0)
 
 
-def surface_source(architecture: Architecture, codes: Codes) -> KernelSource:
+def surface_source(architecture: Architecture, codes: Codes, itemsize: int = 2) -> KernelSource:
     """The tail that writes a surface's codes, of an architecture without a resize."""
     constants = [
-        *surface_tiling(architecture, codes).constants(),
+        *surface_tiling(architecture, codes, itemsize).constants(),
         f"constexpr int FACTOR = {architecture.factor};",
         flag("SKIP", architecture.skip),
         flag("CLIP", architecture.clip),
@@ -224,11 +229,11 @@ class WgmmaKernels:
     ) -> None:
         """Compile and load what ``architecture`` needs onto the device of ``stream``.
 
-        The head, a resize by itself and a tail of many features are those of
+        The head, a resize by itself and a tail of many features in fp16 are those of
         :mod:`~rave_trio.inference.compact.mma_kernels`.
 
-        With ``fp8`` activations are e4m3.  Without ``at_once`` a resize is always a
-        kernel of its own, and so is a conversion, for measuring.
+        With ``fp8`` activations are e4m3.  Without ``at_once`` a resize is always a kernel of its own, and so is a
+        conversion, for measuring.
         """
         if architecture.features not in FEATURES:
             raise ValueError(f"there are no kernels for {architecture.features} features")
@@ -238,17 +243,20 @@ class WgmmaKernels:
         self._at_once = at_once
         self._processors = launcher.processors(stream)
         self.head = Head(architecture, launcher, stream, fp8=fp8)
-        self._trunk = trunk_tiling(architecture.features, 1 if fp8 else 2)
+        self._itemsize = itemsize = 1 if fp8 else 2
+        self._trunk = trunk_tiling(architecture.features, itemsize)
         self._trunk_kernel = self._load(stream, trunk_source(self._trunk))
-        self.resizes_at_once = at_once and resizes_at_once(architecture)
+        self.resizes_at_once = at_once and resizes_at_once(architecture, itemsize)
         self._tail = self._resized = self._wide_tail = None
         if self.resizes_at_once:
-            self._resized = resized_tiling(architecture), self._load(stream, resized_source(architecture))
+            made = resized_source(architecture, itemsize)
+            self._resized = resized_tiling(architecture, itemsize), self._load(stream, made)
             return
         if architecture.resampling is not None:
             self.resize = Resize(architecture, launcher, stream)
-        if architecture.features in TAIL_FEATURES:
-            self._tail = tail_tiling(architecture), self._load(stream, tail_source(architecture))
+        if has_tail(architecture.features, itemsize):
+            made = tail_source(architecture, itemsize)
+            self._tail = tail_tiling(architecture, itemsize), self._load(stream, made)
         else:
             self._wide_tail = Tail(architecture, launcher, stream)
 
@@ -310,13 +318,14 @@ class WgmmaKernels:
 
     def tail_into(self, target: SurfaceDescriptor, *, dither: bool) -> SurfaceTail | None:
         """See the protocol."""
-        how = self._architecture
-        if not self._at_once or how.resampling is not None or how.features not in TAIL_FEATURES:
+        how, itemsize = self._architecture, self._itemsize
+        if not self._at_once or how.resampling is not None or not has_tail(how.features, itemsize):
             return None
         made = codes(target, how.factor, dither=dither)
         if made is None:
             return None
-        ending = surface_tiling(how, made), self._load(self._stream, surface_source(how, made))
+        kernel = self._load(self._stream, surface_source(how, made, itemsize))
+        ending = surface_tiling(how, made, itemsize), kernel
 
         def put(
             raw: Any,
@@ -362,6 +371,7 @@ class WgmmaKernels:
             tiling.input_map(source, height, width),
             tiling.weight_map(parameters.weights, tiling.outputs),
             parameters.bias,
+            parameters.scale,
             picture.pointer,
             picture.plane,
             *into,

@@ -1,4 +1,5 @@
-// The last 3x3 convolution and its bias, a thread a pixel: what kernels share that end in a picture.
+// The last 3x3 convolution, its scale where it reads e4m3, and its bias, a thread a pixel: what kernels share that end in a
+// picture.
 // A product's rows are the outputs, (plane * FACTOR + row) * FACTOR + column of a pixel's block: its samples.
 //
 // Before this text, beside what wgmma_strip.cuh wants: FACTOR.
@@ -59,18 +60,24 @@ __device__ inline int product_row(int i, int half) {
     return threadIdx.x % WARPGROUP / 32 * 16 + i + 8 * half;
 }
 
-// Sums with their bias go through shared memory, `stage`, where output o of pixel p of the strip is float
+// Sums, scaled and with their bias, go through shared memory, `stage`, where output o of pixel p of the strip is float
 // o * STAGE_PITCH + p afterwards.
 struct Stage {
-    float bias[2];
+    float scale[2], bias[2];
     int group;
 
-    __device__ Stage(const float* all, int group) : group(group) {
+    __device__ Stage(const float* scales, const float* biases, int group) : group(group) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int output = product_row(threadIdx.x % 32 / 4, half);
-            bias[half] = output < OUTPUTS ? all[output] : 0;
+            const bool is_there = output < OUTPUTS;
+            scale[half] = ITEM_BYTES == 1 && is_there ? scales[output] : 1;
+            bias[half] = is_there ? biases[output] : 0;
         }
+    }
+
+    __device__ float scaled(float sum, int half) const {
+        return ITEM_BYTES == 1 ? fmaf(sum, scale[half], bias[half]) : sum + bias[half];
     }
 
     __device__ void put(const float (&sums)[SUMS], u32 stage) const {
@@ -86,7 +93,7 @@ struct Stage {
 #pragma unroll
         for (int i = 0; i < WIDTH / 8; ++i)
             asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(row + i * 32),
-                         "f"(sums[4 * i + 2 * half] + bias[half]), "f"(sums[4 * i + 2 * half + 1] + bias[half])
+                         "f"(scaled(sums[4 * i + 2 * half], half)), "f"(scaled(sums[4 * i + 2 * half + 1], half))
                          : "memory");
     }
 

@@ -197,8 +197,8 @@ struct StoreResized {
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL(
     const __grid_constant__ TensorMap input, const __grid_constant__ TensorMap weights,
-    const float* __restrict__ bias, u16* picture, long long picture_plane, u16* target, long long target_plane,
-    int height, int width, int first_row, int units_down, int strips) {
+    const float* __restrict__ bias, const float* __restrict__ scale, u16* picture, long long picture_plane,
+    u16* target, long long target_plane, int height, int width, int first_row, int units_down, int strips) {
     const Work work(first_row, units_down, strips, blockIdx.x, gridDim.x);
     const u32 memory = aligned_memory(), stages = memory + Ring::BYTES, handed = stages + GROUPS * STAGE_BYTES;
     const Ring rings[1] = {{memory, handed + UNDER_WAY * HANDED_BYTES}};
@@ -212,7 +212,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL(
         Weights products;
         load_weights(products, rings[0], group, product_row);
         const StoreResized finish{
-            {picture, picture_plane}, {target, target_plane}, work, {bias, group}, height, width, handed};
+            {picture, picture_plane}, {target, target_plane}, work, {scale, bias, group}, height, width, handed};
         work_through(work, rings[0], group, stages + group * STAGE_BYTES, products, finish);
     }
 }

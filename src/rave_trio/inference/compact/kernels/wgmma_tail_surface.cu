@@ -86,9 +86,9 @@ struct StoreCodes {
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL(
     const __grid_constant__ TensorMap input, const __grid_constant__ TensorMap weights,
-    const float* __restrict__ bias, u16* picture, long long picture_plane, codes::Sample* plane0, codes::Sample* plane1,
-    codes::Sample* plane2, long long pitch0, long long pitch1, long long pitch2, int width, int top, int first_row,
-    int units_down, int strips) {
+    const float* __restrict__ bias, const float* __restrict__ scale, u16* picture, long long picture_plane,
+    codes::Sample* plane0, codes::Sample* plane1, codes::Sample* plane2, long long pitch0, long long pitch1,
+    long long pitch2, int width, int top, int first_row, int units_down, int strips) {
     const Work work(first_row, units_down, strips, blockIdx.x, gridDim.x);
     const u32 memory = aligned_memory(), stages = memory + Ring::BYTES;
     const Ring rings[1] = {{memory, stages + GROUPS * STAGE_BYTES}};
@@ -102,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL(
         Weights products;
         load_weights(products, rings[0], group, product_row);
         const Surface surface{{plane0, plane1, plane2}, {pitch0, pitch1, pitch2}};
-        const StoreCodes finish{{picture, picture_plane}, surface, work, {bias, group}, width, top};
+        const StoreCodes finish{{picture, picture_plane}, surface, work, {scale, bias, group}, width, top};
         work_through(work, rings[0], group, stages + group * STAGE_BYTES, products, finish);
     }
 }
