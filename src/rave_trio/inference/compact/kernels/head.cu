@@ -1,4 +1,5 @@
-// The first convolution, of a planar picture of three colours into activations, with bias and activation.
+// The first convolution, of a planar picture of three colours into activations of ITEM_BYTES each, with bias and activation.
+// Those in e4m3 leave remainders where there is memory for them: see kernels_protocol.py.
 //
 // A block holds the colours of a tile and its margin in shared memory; a warp computes rows of 16 pixels at a time, as a
 // product with the weights, which it keeps: depth 3 * tap + c, 27 of 32.
@@ -10,17 +11,33 @@ constexpr int DEPTH = 32, USED_DEPTH = 27;
 constexpr int GROUP = FEATURES <= 64 ? FEATURES : FEATURES / 2;  // Features at a time: what registers hold.
 constexpr int PRODUCTS = GROUP / 8;
 
-// Pixel x, at `pixel`, and the one 8 further on.
+// Of a run of 16 pixels a lane's two: x, whose features lie at `pixel`, and the one 8 further on.  `left` is where the run's
+// remainders go, if these features have any.
 template <int COUNT>
-__device__ inline void write(
-    Half* pixel, int x, int width, const float (&sums)[PRODUCTS][4], const Neighbours<COUNT>& neighbours) {
-    if (x < width) neighbours.write(pixel, sums, 0);
-    if (x + 8 < width) neighbours.write(pixel + 8 * FEATURES, sums, 2);
+__device__ inline void write(unsigned char* pixel, int x, int width, const float (&sums)[PRODUCTS][4],
+                             const Neighbours<COUNT>& neighbours, unsigned char* left) {
+    const bool there[2] = {x < width, x + 8 < width};
+#if ITEM_BYTES == 2
+#pragma unroll
+    for (int side = 0; side < 2; ++side)
+        if (there[side]) neighbours.write((Half*)pixel + side * 8 * FEATURES, sums, 2 * side);
+#else
+    float rest[2][COUNT];
+#pragma unroll
+    for (int side = 0; side < 2; ++side) {
+        float values[2 * COUNT];
+        neighbours.activate(values, sums, 2 * side);
+        const Words<COUNT / 2> made = rounded<COUNT>(values, rest[side]);
+        if (there[side]) *(Words<COUNT / 2>*)(pixel + side * 8 * FEATURES + neighbours.feature) = made;
+    }
+    if (left) Remainders<COUNT>(neighbours.feature).write(left, rest);
+#endif
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
-    const Half* __restrict__ picture, long long plane, Half* __restrict__ target, const Half* __restrict__ weights,
-    const float* __restrict__ bias, const float* __restrict__ slope, int height, int width, int begin, int end) {
+    const Half* __restrict__ picture, long long plane, unsigned char* __restrict__ target,
+    const Half* __restrict__ weights, const float* __restrict__ bias, const float* __restrict__ slope,
+    unsigned char* __restrict__ remainders, int height, int width, int begin, int end) {
     __shared__ Half samples[COLOURS * ROWS * ROW];
     __shared__ __align__(16) float biases[FEATURES], slopes[FEATURES];
     const int left = blockIdx.x * TILE_X, top = begin + blockIdx.y * TILE_Y;
@@ -85,12 +102,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
 #pragma unroll
                 for (int p = 0; p < PRODUCTS; ++p) multiply_add(sums[p], pixels, columns[p][s][0], columns[p][s][1]);
             }
-            Half* const pixel = target + ((long long)(top + y) * width + left + x + g) * FEATURES + group;
+            const long long at = ((long long)(top + y) * width + left + x + g) * FEATURES + group;
+            unsigned char* const pixel = target + at * ITEM_BYTES;
+            unsigned char* rests = nullptr;
+            if (ITEM_BYTES == 1 && remainders && group == 0)
+                rests = remainders_of_run(remainders, width, top + y, left + x);
 #pragma unroll
             for (int first = 0; first + 4 <= PRODUCTS; first += 4)
-                write(pixel, left + x + g, width, sums, Neighbours<4>(slopes + group, first, q));
+                write(pixel, left + x + g, width, sums, Neighbours<4>(slopes + group, first, q), first == 0 ? rests : nullptr);
             if constexpr (PRODUCTS % 4 != 0)
-                write(pixel, left + x + g, width, sums, Neighbours<2>(slopes + group, PRODUCTS / 4 * 4, q));
+                write(pixel, left + x + g, width, sums, Neighbours<2>(slopes + group, PRODUCTS / 4 * 4, q),
+                      PRODUCTS < 4 ? rests : nullptr);
         }
     }
 }
