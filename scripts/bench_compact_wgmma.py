@@ -221,7 +221,7 @@ class Bench:
         if self._itemsize == 2:
             return Parameters(*addresses)
         scale = np.repeat(np.float32([spread / E4M3_SPREAD, 0.1]), [outputs, REMAINING])
-        return Parameters(*addresses, scale=self._put(scale), narrow=True)
+        return Parameters(*addresses, scale=self._put(scale), remains=True)
 
     def _numbers(self, count: int, spread: float) -> np.ndarray:
         """Normally distributed; in fp8 with a spread of E4M3_SPREAD."""

@@ -48,30 +48,36 @@ struct Remainders {
 // What happens to the sums of a thread's two rows.
 struct Activation {
     float scale[2], bias[2], slope[2];
-    u32 share, first_slope;  // Of the first one, twice in fp16: of its remainders, and as above.
+    u32 slopes[2], share;  // In pairs of fp16: the same slopes, and what the first row's remainders are multiplied by.
 
-    __device__ void load(const float* scales, const float* biases, const float* slopes, int first_output) {
+    __device__ void load(const float* scales, const float* biases, const float* all_slopes, int first_output) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
             const int output = product_row(threadIdx.x % 32 / 4, half) % OF_EACH_ROW, channel = first_output + output;
             const bool is_there = output < OUTPUTS;
             scale[half] = ITEM_BYTES == 1 && is_there ? scales[channel] : 1;
             bias[half] = is_there ? biases[channel] : 0;
-            slope[half] = is_there ? slopes[channel] : 0;
+            slope[half] = is_there ? all_slopes[channel] : 0;
+            slopes[half] = two_halves(slope[half], slope[half]);
             if (half > 0) continue;
-            first_slope = two_halves(slope[0], slope[0]);
             const float own = ITEM_BYTES == 1 && channel < REMAINING_BEFORE ? scales[FEATURES + channel / 2] : 0;
             share = two_halves(own, own);
         }
     }
 
-    __device__ float scaled(float sum, int half) const {
-        return ITEM_BYTES == 1 ? fmaf(sum, scale[half], bias[half]) : sum + bias[half];
+    __device__ float operator()(float sum, int half) const {
+        const float x = sum + bias[half];
+        return x > 0 ? x : x * slope[half];
     }
 
-    __device__ float operator()(float sum, int half) const {
-        const float x = scaled(sum, half);
-        return x > 0 ? x : x * slope[half];
+    // Of e4m3 two neighbours at once, before they are bent.  Pairs of fp16 take half as many instructions, and hold a number
+    // of e4m3 and its remainder.
+    __device__ u32 pair(const float* sums, int half) const {
+        return two_limited_halves(fmaf(sums[0], scale[half], bias[half]), fmaf(sums[1], scale[half], bias[half]));
+    }
+
+    __device__ u32 bent(u32 pair, int half) const {
+        return halves_max(pair, halves_times(pair, slopes[half]));
     }
 };
 
@@ -110,60 +116,57 @@ struct StoreActivations {
         const int lane = threadIdx.x % 32, first_row = threadIdx.x % WARPGROUP / 32 * 16;
         const u32 row = stage + first_row / OF_EACH_ROW * WIDTH * OUTPUT_PIXEL;
         const int chunk = first_row % OF_EACH_ROW * ITEM_BYTES / 16 + lane / 8 % CHUNKS;
+        const int pixel = 8 * (lane / 8 / CHUNKS) + lane % 8;  // of the first ones; eight further the swizzle is the same
+        const u32 place = row + swizzled(pixel * OUTPUT_PIXEL + chunk * 16, OUTPUT_PIXEL);
         FourWords has = {};
 #pragma unroll
         for (int i = 0; i < WIDTH / 8; i += 4 / CHUNKS) {
             u32 matrices[4];
-#if ITEM_BYTES == 1
-            if constexpr (HAS_REMAINDERS) {
+#if ITEM_BYTES == 2
 #pragma unroll
-                for (int m = 0; m < 4; m += 2) {
-                    const int word = (i + m) / 2;
-                    round_two(sums, i + m, added[word / 4].words[word % 4], has.words[word % 4], matrices + m);
-                }
-                if (i % 8 == 4) left[32 * (i / 8)] = has;
-            } else
+            for (int m = 0; m < 4; ++m) matrices[m] = round(sums + 4 * (i + m / CHUNKS) + 2 * (m % CHUNKS), m % CHUNKS);
+#else
+#pragma unroll
+            for (int m = 0; m < 4; m += 2) {
+                u32* const word = HAS_REMAINDERS ? &has.words[(i + m) / 2 % 4] : nullptr;
+                round<HAS_REMAINDERS>(sums + 4 * (i + m), added[(i + m) / 8].words[(i + m) / 2 % 4], word, matrices + m);
+            }
+            if (HAS_REMAINDERS && i % 8 == 4) left[32 * (i / 8)] = has;
 #endif
-#pragma unroll
-                for (int m = 0; m < 4; ++m) matrices[m] = round(sums, i + m / CHUNKS, m % CHUNKS);
-            const int pixel = 8 * (i + lane / 8 / CHUNKS) + lane % 8;
-            store_transposed(row + swizzled(pixel * OUTPUT_PIXEL + chunk * 16, OUTPUT_PIXEL), matrices);
+            store_transposed(place + 8 * i * OUTPUT_PIXEL, matrices);
         }
     }
 
-    // The thread's share of an 8 x 8 matrix: of eight pixels from 8 * `eight` on, two.
-    __device__ u32 round(const float (&sums)[SUMS], int eight, int chunk) const {
-        const float* const four = sums + 4 * eight;
 #if ITEM_BYTES == 2
-        return two_halves(activation(four[2 * chunk], chunk), activation(four[2 * chunk + 1], chunk));
-#else
-        return four_e4m3(activation(four[0], 0), activation(four[2], 1), activation(four[1], 0), activation(four[3], 1));
-#endif
+    // The thread's share of an 8 x 8 matrix: two pixels.
+    __device__ u32 round(const float* sums, int half) const {
+        return two_halves(activation(sums[0], half), activation(sums[1], half));
     }
-
-#if ITEM_BYTES == 1
-    // The same of 8 pixels more, with the remainders that were left to the first row, and those that it leaves.  Pairs
-    // of fp16 hold a number of e4m3 and its remainder, and take half as many instructions.
-    __device__ void round_two(
-        const float (&sums)[SUMS], int eight, u32 added, u32& remaining, u32* results) const {
-        const float* const eights = sums + 4 * eight;
-        u32 x[2], had[2], rounded[2];
-        from_e4m3(added, had);
+#else
+    // The thread's share of two such matrices, of 16 pixels: two pixels of each, both rows.  With the remainders that were
+    // left to the first row, and those that it leaves.
+    template <bool HAS_REMAINDERS>
+    __device__ void round(const float* sums, u32 had, u32* remaining, u32* results) const {
+        u32 first[2], second[2], halves[2];
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            x[i] = two_limited_halves(activation.scaled(eights[4 * i], 0), activation.scaled(eights[4 * i + 1], 0));
-            x[i] = halves_fma(had[i], activation.share, x[i]);
-            x[i] = halves_fma(halves_min(x[i], 0), activation.first_slope, halves_max(x[i], 0));
+            first[i] = activation.pair(sums + 4 * i, 0);
+            second[i] = activation.bent(activation.pair(sums + 4 * i + 2, 1), 1);
         }
-        const u32 first = to_e4m3(x);
-        from_e4m3(first, rounded);
+        if (HAS_REMAINDERS) from_e4m3(had, halves);
 #pragma unroll
-        for (int i = 0; i < 2; ++i) x[i] = halves_minus(x[i], rounded[i]);
-        remaining = to_e4m3(x);
-        const u32 second = four_e4m3(activation(eights[2], 1), activation(eights[3], 1), activation(eights[6], 1),
-                                     activation(eights[7], 1));
-        results[0] = __byte_perm(first, second, 0x5140);
-        results[1] = __byte_perm(first, second, 0x7362);
+        for (int i = 0; i < 2; ++i) {
+            if (HAS_REMAINDERS) first[i] = halves_fma(halves[i], activation.share, first[i]);
+            first[i] = activation.bent(first[i], 0);
+        }
+        const u32 rounded = to_e4m3(first), others = to_e4m3(second);
+        results[0] = __byte_perm(rounded, others, 0x5140);
+        results[1] = __byte_perm(rounded, others, 0x7362);
+        if (!HAS_REMAINDERS) return;
+        from_e4m3(rounded, halves);
+#pragma unroll
+        for (int i = 0; i < 2; ++i) first[i] = halves_minus(first[i], halves[i]);
+        *remaining = to_e4m3(first);
     }
 #endif
 };

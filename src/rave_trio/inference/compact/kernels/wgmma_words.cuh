@@ -203,19 +203,7 @@ __device__ inline u32 two_limited_halves(float low, float high) {
     return packed;
 }
 
-// Two floats rounded to nearest even in e4m3, limited to what it holds; `low` has the lower address.
-__device__ inline u16 two_e4m3(float low, float high) {
-    u16 packed;
-    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(packed) : "f"(high), "f"(low));
-    return packed;
-}
-
-// Four of them, by rising address.
-__device__ inline u32 four_e4m3(float a, float b, float c, float d) {
-    return two_e4m3(a, b) | (u32)two_e4m3(c, d) << 16;
-}
-
-// Pairs of fp16, and two such pairs of four numbers of e4m3.
+// Pairs of fp16.
 __device__ inline u32 halves_fma(u32 a, u32 b, u32 c) {
     u32 result;
     asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
@@ -234,12 +222,13 @@ __device__ inline u32 halves_max(u32 a, u32 b) {
     return result;
 }
 
-__device__ inline u32 halves_min(u32 a, u32 b) {
+__device__ inline u32 halves_times(u32 a, u32 b) {
     u32 result;
-    asm("min.f16x2 %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));
     return result;
 }
 
+// Four numbers of e4m3, as two pairs of fp16.
 __device__ inline void from_e4m3(u32 packed, u32 (&halves)[2]) {
     asm("{\n"
         ".reg .b16 low, high;\n"
@@ -249,7 +238,7 @@ __device__ inline void from_e4m3(u32 packed, u32 (&halves)[2]) {
         "}" : "=r"(halves[0]), "=r"(halves[1]) : "r"(packed));
 }
 
-// Rounded and limited as above.
+// Rounded to nearest even, and limited to what e4m3 holds.
 __device__ inline u32 to_e4m3(const u32 (&halves)[2]) {
     u32 packed;
     asm("{\n"
