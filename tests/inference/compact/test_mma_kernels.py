@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from compact_reference import architecture, cubic
 
-from rave_trio.inference.compact.kernels_protocol import FEATURES, Precision
+from rave_trio.inference.compact.kernels_protocol import FEATURES
 from rave_trio.inference.compact.mma_kernels import head_source, resize_source, tail_kernel, trunk_kernel
 from rave_trio.inference.compact.mma_tiling import MOST_SUMS, RESERVED_BYTES, shared_bytes_of
 
