@@ -1,5 +1,6 @@
 // The last convolution and the pixel shuffle: output c * FACTOR^2 + i * FACTOR + j of a pixel is sample (i, j) of its
-// block in plane c.  A warp gathers one row of its pixels' samples in shared memory, to write runs of them.
+// block in plane c.  A warp gathers one row of its pixels' samples in shared memory, to write runs of them.  Sums of e4m3 are
+// multiplied by a scale before the bias.
 
 constexpr int OUTPUTS = COLOURS * FACTOR * FACTOR;
 constexpr int RUN = 16 * FACTOR, LINES = COLOURS * FACTOR;  // FACTOR lines of each plane.
