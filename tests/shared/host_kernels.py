@@ -142,11 +142,16 @@ def compiled_wgmma(source: KernelSource, run: str, compiler: HostCompiler) -> An
     return compiler(f'#include "{WORDS.with_name("wgmma_words.hpp")}"\n{code}\n{run}').run
 
 
-def compiled_mma(source: KernelSource, run: str, compiler: HostCompiler) -> Any:
-    """The function ``run`` of the text of that name behind a whole mma.sync kernel, whose blocks it may run."""
-    code = source.code
+RUN_MMA = """
+extern "C" void run(const int* grid, const Word* words) { launch(%s, THREADS, grid, words); }
+"""
+
+
+def compiled_mma(source: KernelSource, compiler: HostCompiler) -> Any:
+    """A whole mma.sync kernel, called with the two sizes of its grid, and its arguments as 64-bit words."""
+    code = source.code.replace("extern __shared__", "extern")
     for room, name in (("color/cuda", "half.cuh"), ("inference/compact", "instructions.cuh")):
         text = resources.files("rave_trio").joinpath(room, "kernels", name).read_text("utf-8")
         assert code.count(text) == 1
         code = code.replace(text, "")
-    return compiler(f'#include "{WORDS.with_name("mma_words.hpp")}"\n{code}\n{run}').run
+    return compiler(f'#include "{WORDS.with_name("mma_words.hpp")}"\n{code}\n{RUN_MMA % source.name}').run

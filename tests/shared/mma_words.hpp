@@ -1,13 +1,15 @@
 // For whole kernels of the mma.sync kind beside cuda_words.hpp, in place of half.cuh and instructions.cuh: the threads of a
 // block are fibers, which take turns where they wait, and what a warp does together is done by the last of its lanes to come.
-// Shared memory is an array, an address an offset in it.  Copies are there at once.
+// Shared memory that a launch gives is an array, an address an offset in it.  Copies are there at once.
 
 #include <cstdlib>
 #include <ucontext.h>
+#include <utility>
 
 #pragma GCC optimize("O2")
 
-#define __shared__
+#define __CUDA_ARCH__ 890
+#define __shared__ static
 #define __align__(bytes)
 #define __shfl_sync(mask, value, lane) (value)
 
@@ -246,3 +248,32 @@ static unsigned int halves(float low, float high) {
 }
 
 static unsigned int two_e4m3(float low, float high) { return to_code(low) | to_code(high) << 8; }
+
+// An argument of a launch.
+struct Word {
+    long long word;
+
+    operator int() const { return word; }
+    operator long long() const { return word; }
+    template <class T> operator T*() const { return (T*)word; }
+};
+
+template <class... Arguments> struct Launch {
+    static inline void (*kernel)(Arguments...);
+    static inline const Word* words;
+
+    template <std::size_t... I> static void call(std::index_sequence<I...>) { kernel(words[I]...); }
+
+    static void thread() { call(std::index_sequence_for<Arguments...>()); }
+};
+
+// All blocks of a grid, one after the other.
+template <class... Arguments>
+static void launch(void (*kernel)(Arguments...), int count, const int* grid, const Word* words) {
+    using Own = Launch<Arguments...>;
+    Own::kernel = kernel;
+    Own::words = words;
+    gridDim = {(unsigned int)grid[0], (unsigned int)grid[1]};
+    for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
+        for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block(count, Own::thread);
+}

@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from compact_reference import architecture, cubic
 
-from rave_trio.inference.compact.kernels_protocol import FEATURES, Precision
+from rave_trio.inference.compact.kernels_protocol import FEATURES
 from rave_trio.inference.compact.mma_kernels import head_source, resize_source, tail_kernel, trunk_kernel
 from rave_trio.inference.compact.mma_tiling import MOST_SUMS, RESERVED_BYTES, shared_bytes_of
 
@@ -45,10 +45,10 @@ def convolutions():
     """Every one that there is: of the trunk and of the tail, and a small part of them for compiling."""
     for arch in ARCHITECTURES:
         for features in FEATURES:
-            for input_bytes in (2, 1):
-                yield arch, trunk_kernel(architecture(features), arch, precision=Precision(input_bytes)).tiling
-            for factor in FACTORS:
-                yield arch, tail_kernel(architecture(features, factor), arch).tiling
+            for fp8 in (False, True):
+                yield arch, trunk_kernel(architecture(features), arch, fp8=fp8).tiling
+                for factor in FACTORS:
+                    yield arch, tail_kernel(architecture(features, factor), arch, fp8=fp8).tiling
 
 
 def test_every_tiling_fits_into_the_shared_memory_of_its_architecture():
@@ -75,8 +75,11 @@ def test_trunks_of_all_features_do_not_spill_on_hopper(features):
 
 
 @pytest.mark.parametrize(("features", "arch"), [(48, "sm_89"), (64, "sm_89"), (64, "sm_120")])
-def test_trunks_in_fp8_do_not_spill_where_they_are_used(features, arch):
-    assert_nothing_spills(trunk_kernel(architecture(features), arch, precision=Precision(1, 1)).source, arch)
+def test_kernels_in_fp8_do_not_spill_where_they_are_used(features, arch):
+    used = architecture(features)
+    trunk, tail = (make(used, arch, fp8=True).source for make in (trunk_kernel, tail_kernel))
+    for source in (trunk, tail, head_source(used, fp8=True)):
+        assert_nothing_spills(source, arch)
 
 
 @pytest.mark.parametrize("features", [16, 128])

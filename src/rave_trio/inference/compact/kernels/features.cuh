@@ -50,13 +50,9 @@ template <int COUNT> struct Neighbours {
     template <int PRODUCTS> __device__ void write(Half* pixel, const float (&sums)[PRODUCTS][4], int at) const {
         float values[2 * COUNT];
         activate(values, sums, at);
-        write_halves(pixel + feature, values);
-    }
-
-    __device__ static void write_halves(void* target, const float (&values)[2 * COUNT]) {
         Words<COUNT> made;
 #pragma unroll
         for (int t = 0; t < COUNT; ++t) made.words[t] = halves(values[2 * t], values[2 * t + 1]);
-        *(Words<COUNT>*)target = made;
+        *(Words<COUNT>*)(pixel + feature) = made;
     }
 };

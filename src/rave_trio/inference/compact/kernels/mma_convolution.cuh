@@ -6,8 +6,9 @@
 // meet at barriers in shared memory and else run by themselves: one may be a tile ahead of another.
 //
 // Sources are of INPUT_BYTES each: fp16 or e4m3.  A slice is a column of the 3 x 3 and 32 bytes of channels in, 16 or 32
-// of them, with the weights of its three rows.  What a warp reads of one row of pixels serves three rows of results.  Sums are made in the same order for every pixel, wherever it lies.  All weights
-// stay in shared memory where it has room, and else go through a ring of stages, a step of STEP_SLICES slices each.
+// of them, with the weights of its three rows.  What a warp reads of one row of pixels serves three rows of results.  Sums
+// are made in the same order for every pixel, wherever it lies.  All weights stay in shared memory where it has room, and
+// else go through a ring of stages, a step of STEP_SLICES slices each.
 //
 // In shared memory the 16-byte pieces of neighbouring pixels would meet in the same banks.  Piece number i of a row
 // stands at i ^ KEY of its pixel: any eight neighbours lie in different banks.  Weights lie as if they were pixels of one

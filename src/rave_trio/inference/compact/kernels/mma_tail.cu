@@ -1,5 +1,6 @@
 // The last convolution and the pixel shuffle: output c * FACTOR^2 + i * FACTOR + j of a pixel is sample (i, j) of its
-// block in plane c.  A warp gathers one row of its pixels' samples in shared memory, to write runs of them.
+// block in plane c.  A warp gathers one row of its pixels' samples in shared memory, to write runs of them.  Sums of e4m3 are
+// multiplied by a scale before the bias.
 
 constexpr int OUTPUTS = COLOURS * FACTOR * FACTOR;
 constexpr int RUN = 16 * FACTOR, LINES = COLOURS * FACTOR;  // FACTOR lines of each plane.
@@ -11,6 +12,7 @@ struct Shuffle {
     Half* target;
     long long target_plane;
     Half* samples;  // The warp's own, LINES x RUN.
+    const float *scales, *biases;  // In shared memory.
     Geometry size;
     bool aligned;
 
@@ -39,6 +41,11 @@ struct Shuffle {
         }
 #pragma unroll
         for (int p = 0; p < PRODUCTS; ++p) {
+            float2 own_scales, own_biases;
+            if constexpr (INPUT_BYTES == 1) {
+                own_scales = *(const float2*)(scales + 8 * p + 2 * q);
+                own_biases = *(const float2*)(biases + 8 * p + 2 * q);
+            }
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
                 const int output = 8 * p + 2 * q + e;
@@ -48,7 +55,10 @@ struct Shuffle {
                 for (int side = 0; side < 2; ++side) {
                     const float (&own)[COLOURS] = skip[side];
                     const float added = output < FACTOR * FACTOR ? own[0] : output < 2 * FACTOR * FACTOR ? own[1] : own[2];
-                    place[(g + 8 * side) * FACTOR] = output_value<CLIP>(sums[p][e + 2 * side] + added);
+                    float sum = sums[p][e + 2 * side];
+                    if constexpr (INPUT_BYTES == 1)
+                        sum = fmaf(sum, e == 0 ? own_scales.x : own_scales.y, e == 0 ? own_biases.x : own_biases.y);
+                    place[(g + 8 * side) * FACTOR] = output_value<CLIP>(sum + added);
                 }
             }
         }
@@ -81,13 +91,17 @@ struct Shuffle {
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) tail(
-    const Half* __restrict__ source, const Half* __restrict__ picture, long long picture_plane,
-    Half* __restrict__ target, long long target_plane, const Half* __restrict__ weights,
-    const float* __restrict__ bias, int height, int width, int begin, int end) {
+    const void* __restrict__ source, const Half* __restrict__ picture, long long picture_plane,
+    Half* __restrict__ target, long long target_plane, const void* __restrict__ weights,
+    const float* __restrict__ bias, const float* __restrict__ scale, int height, int width, int begin, int end) {
     extern __shared__ __align__(128) unsigned char shared[];
     Half* const samples = (Half*)(shared + SAMPLES_AT) + threadIdx.x / 32 * (LINES * RUN);
+    float* const scales = (float*)(shared + SCALE_AT);
+    if constexpr (INPUT_BYTES == 1)
+        for (int i = threadIdx.x; i < CHANNELS_OUT; i += THREADS) scales[i] = scale[i];
     const Geometry size = {height, width, begin, end};
     const bool aligned = rows_aligned(target, target_plane, width * FACTOR, 16);
     convolve(shared, source, weights, bias, size,
-             Shuffle{picture, picture_plane, target, target_plane, samples, size, aligned});
+             Shuffle{picture, picture_plane, target, target_plane, samples, scales, (const float*)(shared + BIAS_AT), size,
+                     aligned});
 }

@@ -34,10 +34,11 @@ template <class Byte> __device__ inline Byte* remainders_of_run(Byte* all, int w
 template <int COUNT> struct Remainders {
     static constexpr int WORDS = COUNT / 2;  // Of memory, and pairs in each of `halves`.
 
-    bool there;              // Whether these channels have any.  Other lanes swap what is of no use, and neither read nor write.
-    bool odd;                // Whether g is.
-    int place;               // Of the first word in a run.
-    unsigned int halves[2];  // Pairs of numbers, of pixels g and g + 8: those of the first half of the channels, and the others.
+    bool there;  // Whether these channels have any.  Other lanes swap what is of no use, and neither read nor write.
+    bool odd;    // Whether g is.
+    int place;   // Of the first word in a run.
+    // Pairs of numbers, of pixels g and g + 8: those of the first half of the channels, and those of the second.
+    unsigned int halves[2];
 
     __device__ explicit Remainders(int feature)
         : there(feature < REMAINING_BEFORE), odd(threadIdx.x / 4 % 2),
