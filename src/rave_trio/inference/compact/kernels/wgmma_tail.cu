@@ -10,28 +10,31 @@ struct StorePicture {
     const Work& work;
     Stage through;
     int width;
+    u16 skips[PLANES];
 
-    __device__ void read_ahead(const Unit&) const {}
+    // Reads the picture before the products, behind which reading hides.
+    __device__ void read_ahead(const Unit& unit) {
+        const int x = unit.x() + threadIdx.x % WARPGROUP, y = unit.y(work);
+#pragma unroll
+        for (int plane = 0; plane < PLANES; ++plane)
+            skips[plane] = SKIP && x < width ? picture.samples[plane * picture.plane + (long long)y * width + x] : 0;
+    }
 
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
         const int pixel = threadIdx.x % WARPGROUP, x = unit.x() + pixel, y = unit.y(work);
-        float skips[PLANES];
-#pragma unroll
-        for (int plane = 0; plane < PLANES; ++plane)
-            skips[plane] = SKIP && x < width
-                ? read_sample(picture.samples + plane * picture.plane + (long long)y * width + x) : 0;
         through.put(sums, stage);
         if (x >= width) return;
         if (are_whole<FACTOR>(target))
-            write_pixel<true>(stage + pixel * 4, x, y, skips);
+            write_pixel<true>(stage + pixel * 4, x, y);
         else
-            write_pixel<false>(stage + pixel * 4, x, y, skips);
+            write_pixel<false>(stage + pixel * 4, x, y);
     }
 
     template <bool IS_WHOLE>
-    __device__ void write_pixel(u32 stage, int x, int y, const float (&skips)[PLANES]) const {
+    __device__ void write_pixel(u32 stage, int x, int y) const {
 #pragma unroll
         for (int plane = 0; plane < PLANES; ++plane) {
+            const float skip = SKIP ? read_sample(skips + plane) : 0;
             u16* row = target.samples + plane * target.plane + ((long long)y * FACTOR * width + x) * FACTOR;
 #pragma unroll
             for (int i = 0; i < FACTOR; ++i, row += width * FACTOR) {
@@ -39,7 +42,7 @@ struct StorePicture {
 #pragma unroll
                 for (int j = 0; j < FACTOR; ++j) {
                     float sum = read_shared(stage + (plane * SAMPLES + i * FACTOR + j) * STAGE_PITCH * 4);
-                    if (SKIP) sum += skips[plane];
+                    if (SKIP) sum += skip;
                     values[j] = CLIP ? __saturatef(sum) : sum;
                 }
                 write_samples<IS_WHOLE>(row, values);
@@ -64,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL(
         take_registers<MULTIPLYING_REGISTERS>();
         Weights products;
         load_weights(products, rings[0], group, product_row);
-        const StorePicture finish{{picture, picture_plane}, {target, target_plane}, work, {scale, bias, group}, width};
+        StorePicture finish{{picture, picture_plane}, {target, target_plane}, work, {scale, bias, group}, width};
         work_through(work, rings[0], group, stages + group * STAGE_BYTES, products, finish);
     }
 }

@@ -56,8 +56,10 @@ constexpr int UNDER_WAY = 2 * GROUPS;    // rows that may have handed something 
 static_assert(1024 + Ring::BYTES + GROUPS * STAGE_BYTES + UNDER_WAY * HANDED_BYTES + Ring::BARRIER_BYTES <= SHARED_BYTES,
               "it fits");
 
-using Pixels = float[PLANES][3];          // of the picture, with one on either side
-using Rows = float[PLANES][PARTS][SCALE];  // a pixel's sums down of its results across
+using Rows = float[PLANES][PARTS][SCALE];  // A pixel's sums down of its results across
+
+// Whether registers are left beside weights and sums to read the picture before the products, behind which reading hides.
+constexpr bool READS_AHEAD = 4 * PRODUCTS + SUMS < 200;
 
 struct StoreResized {
     Planes picture, target;
@@ -66,21 +68,23 @@ struct StoreResized {
     int height, width;
     u32 handed;  // shared memory: HANDED_BYTES for each row under way
     bool is_whole = are_whole<SCALE>(target);
+    u16 pixels[PLANES][3];  // of the picture, with one on either side
 
-    __device__ void read_ahead(const Unit&) const {}
+    __device__ void read_ahead(const Unit& unit) {
+        if (READS_AHEAD) read_picture(unit);
+    }
 
-    __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
+    __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) {
         const int pixel = threadIdx.x % WARPGROUP, x = unit.x() + pixel, y = unit.y(work);
-        const bool has_results = pixel >= HALO && pixel < WIDTH - HALO && x < width;
-        Pixels pixels;
+        const bool has_results = (u32)(pixel - HALO) < WIDTH - 2 * HALO && x < width;
         Rows rows;
         through.put_half(sums, stage, 0);  // which leaves registers for what is read meanwhile
-        read_picture(x, y, pixels);
+        if (!READS_AHEAD) read_picture(unit);
         through.put_half(sums, stage, 1);
         through.wait();
         if (has_results) {
             complete_across(stage + pixel * 4, x, rows);
-            if (SKIP) add_picture(pixels, rows);
+            if (SKIP) add_picture(rows);
             hand_on(rows, from_row(unit.number));
         }
         if (unit.number + 1 < work.last) block_arrive(HANDED_ON + unit.number % UNDER_WAY, MULTIPLYING);
@@ -93,14 +97,15 @@ struct StoreResized {
         return handed + number % UNDER_WAY * HANDED_BYTES + threadIdx.x % WARPGROUP * 4;
     }
 
-    __device__ void read_picture(int x, int y, Pixels& pixels) const {
+    __device__ void read_picture(const Unit& unit) {
+        const int x = unit.x() + threadIdx.x % WARPGROUP, y = unit.y(work);
         const long long row = (long long)min(max(y, 0), height - 1) * width;
 #pragma unroll
         for (int plane = 0; plane < PLANES; ++plane)
 #pragma unroll
             for (int i = 0; i < 3; ++i)
                 pixels[plane][i] = SKIP
-                    ? read_sample(picture.samples + plane * picture.plane + row + min(max(x + i - 1, 0), width - 1)) : 0;
+                    ? picture.samples[plane * picture.plane + row + min(max(x + i - 1, 0), width - 1)] : 0;
     }
 
     __device__ void complete_across(u32 stage, int x, Rows& rows) const {
@@ -123,7 +128,7 @@ struct StoreResized {
     }
 
     // All samples of a pixel have the same of the picture.
-    __device__ void add_picture(const Pixels& pixels, Rows& rows) const {
+    __device__ void add_picture(Rows& rows) const {
 #pragma unroll
         for (int plane = 0; plane < PLANES; ++plane)
 #pragma unroll
@@ -131,7 +136,7 @@ struct StoreResized {
                 float across = 0;
 #pragma unroll
                 for (int i = 0; i < 3; ++i)
-                    if (tap(s, i - 1) != 0) across = fmaf(tap(s, i - 1), pixels[plane][i], across);
+                    if (tap(s, i - 1) != 0) across = fmaf(tap(s, i - 1), read_sample(&pixels[plane][i]), across);
 #pragma unroll
                 for (int part = 0; part < PARTS; ++part)
                     rows[plane][part][s] = fmaf(total(part), across, rows[plane][part][s]);
@@ -211,7 +216,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL(
         take_registers<MULTIPLYING_REGISTERS>();
         Weights products;
         load_weights(products, rings[0], group, product_row);
-        const StoreResized finish{
+        StoreResized finish{
             {picture, picture_plane}, {target, target_plane}, work, {scale, bias, group}, height, width, handed};
         work_through(work, rings[0], group, stages + group * STAGE_BYTES, products, finish);
     }

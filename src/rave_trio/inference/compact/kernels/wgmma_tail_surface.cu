@@ -29,29 +29,32 @@ struct StoreCodes {
     int width;
     int top;  // of all rows of pixels in the surface
     bool is_aligned = codes::rows_aligned(surface);
+    u16 own[PLANES], before[PLANES];  // of the picture: the pixel, and the one to the left
 
-    __device__ void read_ahead(const Unit&) const {}
-
-    __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
+    // Reads them before the products, behind which reading hides.
+    __device__ void read_ahead(const Unit& unit) {
         const int pixel = threadIdx.x % WARPGROUP, x = unit.x() + pixel, y = unit.y(work);
-        const bool is_own = pixel >= OVERLAP && x < width;
-        float before[PLANES], own[PLANES];
+        if (!SKIP || pixel < OVERLAP || x >= width) return;
 #pragma unroll
         for (int plane = 0; plane < PLANES; ++plane) {
             const u16* const sample = picture.samples + plane * picture.plane + (long long)y * width + x;
-            own[plane] = SKIP && is_own ? read_sample(sample) : 0;
-            before[plane] = SKIP && OVERLAP > 0 && is_own ? read_sample(sample - (x > 0)) : 0;
+            own[plane] = *sample;
+            if (OVERLAP > 0) before[plane] = *(sample - (x > 0));
         }
+    }
+
+    __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
+        const int pixel = threadIdx.x % WARPGROUP, x = unit.x() + pixel, y = unit.y(work);
         through.put(sums, stage);
-        if (!is_own) return;
+        if (pixel < OVERLAP || x >= width) return;
         if (is_aligned)
-            write<true>(stage + pixel * 4, x, top + y, before, own);
+            write<true>(stage + pixel * 4, x, top + y);
         else
-            write<false>(stage + pixel * 4, x, top + y, before, own);
+            write<false>(stage + pixel * 4, x, top + y);
     }
 
     template <bool IS_ALIGNED>
-    __device__ void write(u32 samples, int x, int y, const float (&before)[PLANES], const float (&own)[PLANES]) const {
+    __device__ void write(u32 samples, int x, int y) const {
         codes::Chroma chroma;
 #pragma unroll
         for (int line = 0; line < FACTOR; ++line) {
@@ -63,7 +66,7 @@ struct StoreCodes {
                 for (int column = 0; column < codes::COLUMNS; ++column) {
                     const int at = column - codes::BEFORE;
                     float sum = read_shared(at < 0 ? before_row(row, x, at) : row + at * STAGE_PITCH * 4);
-                    if (SKIP) sum += at < 0 ? before[plane] : own[plane];
+                    if (SKIP) sum += read_sample(at < 0 ? before + plane : own + plane);
                     colours[plane][column] = rounded(sum);
                 }
             }
@@ -102,7 +105,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL(
         Weights products;
         load_weights(products, rings[0], group, product_row);
         const Surface surface{{plane0, plane1, plane2}, {pitch0, pitch1, pitch2}};
-        const StoreCodes finish{{picture, picture_plane}, surface, work, {scale, bias, group}, width, top};
+        StoreCodes finish{{picture, picture_plane}, surface, work, {scale, bias, group}, width, top};
         work_through(work, rings[0], group, stages + group * STAGE_BYTES, products, finish);
     }
 }
