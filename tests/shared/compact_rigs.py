@@ -133,10 +133,11 @@ class NumpyKernels:
         sums = convolution(source, taps, bias, rows)
         if added is not None:
             sums[:, :, REMAINING_CHANNELS] += added[window]
-        results = np.where(sums > 0, sums, slope * sums)
         if not self.fp8:
+            results = np.where(sums > 0, sums, slope * sums)
             numbers(target, (height, width, features), np.float16)[window] = results
             return
+        results = np.maximum(sums, slope * sums)
         codes = e4m3.encoded(results)
         numbers(target, (rows.end, width, features), np.uint8)[window] = codes
         if parameters.remains:

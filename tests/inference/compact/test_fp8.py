@@ -129,8 +129,10 @@ def test_packed_weights_times_their_scales_are_the_layers_but_for_rounding(featu
     head, *trunk, tail = parameters
     assert [each.scale > 0 for each in parameters] == [False, True, True, True, True]
     assert [each.remains for each in parameters] == [True, True, True, False, False]
-    scales = [each[calibration.order] for each in calibration.scales]
     first, *layers = reordered(net, calibration.order).layers
+    signs = [np.where(layer.slope > 1, -1, 1) for layer in (first, *layers[:-1])]
+    assert min(sign.min() for sign in signs) < 0
+    scales = [each[calibration.order] * sign for each, sign in zip(calibration.scales, signs, strict=True)]
     weights = numbers(head.weights, (padded, 32), np.float16)[:features, :27]
     expected = first.weights.transpose(0, 2, 3, 1).reshape(features, 27)
     np.testing.assert_allclose(weights * scales[0][:, None], expected, rtol=2**-10, atol=1e-6)
@@ -144,7 +146,8 @@ def test_packed_weights_times_their_scales_are_the_layers_but_for_rounding(featu
         scale = numbers(packed_as.scale, (width,), np.float32)
         found = e4m3.decoded(codes)[:, :used, :features] * scale[:used, None] * made_of[:, None] / read
         expected = layer.weights.transpose(2, 3, 0, 1).reshape(9, used, features)
-        most = np.abs(expected).max(axis=0) + np.abs(expected * read).max(axis=(0, 2))[:, None] / read * 2**-13
+        size = np.abs(read)
+        most = np.abs(expected).max(axis=0) + np.abs(expected * size).max(axis=(0, 2))[:, None] / size * 2**-13
         assert (np.abs(found - expected) <= 2**-3 * most + 1e-9).all()
         together = np.abs((found - expected).sum(axis=0))
         assert np.sqrt(np.mean(np.square(together / most))) < 0.025

@@ -22,8 +22,8 @@ Remainders begin at :func:`remainders_at` and lie as the threads of a matrix pro
 take 1024 bytes, and the last ones that are left as many.  Of these pixels, pixel ``64 * a + 8 * b + 2 * c + d``, with d
 below 2, c below 4 and b below 8, has that of channel ``2 * i`` at byte ``512 * a + 64 * i + 16 * c + 2 * b + d``.
 
-After the bias comes ``x > 0 ? x : slope * x``, and then rounding.  The tail's output ``c * factor**2 + i * factor + j``
-of the pixel (y, x) is plane c's sample (y * factor + i, x * factor + j).
+After the bias comes ``x > 0 ? x : slope * x``, in fp8 ``max(x, slope * x)``, and then rounding.  The tail's output
+``c * factor**2 + i * factor + j`` of the pixel (y, x) is plane c's sample (y * factor + i, x * factor + j).
 
 Where :attr:`KernelSet.resizes_at_once` the resize is within the tail's weights and bias, and its outputs are sums in
 the places of samples: ``c * factor**2 + v * factor + h`` is the v-th sum of rows of the h-th sum of columns of the
@@ -133,7 +133,8 @@ class Parameters:
     """Whether remainders are left, and added where a layer reads e4m3.
 
     What is written in e4m3 is limited to what that holds.  It is divided beforehand, by way of scale and bias (of the
-    head, weights and bias), since the activation function is positively homogeneous.
+    head, weights and bias), since the activation function is positively homogeneous.  Where the slope is more than 1 it
+    is negated too: for ``-x`` the maximum is what the function makes of ``x``, negated.
     """
 
 

@@ -3,7 +3,8 @@
 In fp8 each channel of what a layer hands on is divided by its scale s, so that it fits into e4m3.  With
 inputs x / s(in) and weights w * s(in) / u, u being of each output, sums come out u times too small; multiplied by
 u / s(out), with the bias divided by s(out), they are the outputs divided by theirs, since the activation function is
-positively homogeneous.  So scales change nothing but what rounding does.
+positively homogeneous.  So scales change nothing but what rounding does.  They are negative where a slope is more than
+1: see :class:`rave_trio.inference.compact.kernels_protocol.Parameters`.
 """
 
 from __future__ import annotations
@@ -109,15 +110,18 @@ def _eighths(net: CompactNet, calibration: Calibration) -> list[_Pieces]:
     """All layers in fp8."""
     features, outputs = net.architecture.features, net.architecture.outputs
     head, *trunk, tail = net.layers
-    read, *between = (scales[calibration.order] for scales in calibration.scales)
+    scales = [
+        np.where(_slopes(layer) > 1, -each[calibration.order], each[calibration.order])
+        for layer, each in zip((head, *trunk), calibration.scales, strict=True)
+    ]
     energies = [energy[calibration.order] for energy in calibration.energies]
     steepest = np.abs(head.weights).max(axis=(1, 2, 3)) / HALF_ROOM
-    read = np.maximum(read, np.exp2(np.ceil(np.log2(np.maximum(steepest, np.finfo(np.float32).tiny)))))
-    divided = attrs.evolve(
-        head, weights=head.weights / read[:, np.newaxis, np.newaxis, np.newaxis], bias=head.bias / read
-    )
+    least = np.exp2(np.ceil(np.log2(np.maximum(steepest, np.finfo(np.float32).tiny))))
+    read = np.copysign(np.maximum(np.abs(scales[0]), least), scales[0])
+    across = read[:, np.newaxis, np.newaxis, np.newaxis]
+    divided = attrs.evolve(head, weights=head.weights / across, bias=head.bias / read)
     pieces = [attrs.evolve(_half(_head(divided, features), divided), remains=len(trunk) > 1)]
-    for at, (layer, written) in enumerate(zip(trunk, between, strict=True)):
+    for at, (layer, written) in enumerate(zip(trunk, scales[1:], strict=True)):
         made = _eighth(layer, read, written, energies[at], features, features)
         own = np.arange(len(written))[REMAINING_CHANNELS]
         through = _row(layer.weights[own, own, 1, 1] * read[own] / written[own], REMAINING)

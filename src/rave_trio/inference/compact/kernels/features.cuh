@@ -39,17 +39,11 @@ template <int COUNT> struct Neighbours {
         }
     }
 
-    // What becomes of those in sums[t][at] and [at + 1].
-    template <int PRODUCTS>
-    __device__ void activate(float (&values)[2 * COUNT], const float (&sums)[PRODUCTS][4], int at) const {
-#pragma unroll
-        for (int i = 0; i < 2 * COUNT; ++i) values[i] = activated(sums[first + i / 2][at + i % 2], slopes[i]);
-    }
-
-    // `pixel` is the warp's first feature of it.
+    // Those in sums[t][at] and [at + 1]; `pixel` is the warp's first feature of it.
     template <int PRODUCTS> __device__ void write(Half* pixel, const float (&sums)[PRODUCTS][4], int at) const {
         float values[2 * COUNT];
-        activate(values, sums, at);
+#pragma unroll
+        for (int i = 0; i < 2 * COUNT; ++i) values[i] = activated(sums[first + i / 2][at + i % 2], slopes[i]);
         Words<COUNT> made;
 #pragma unroll
         for (int t = 0; t < COUNT; ++t) made.words[t] = halves(values[2 * t], values[2 * t + 1]);

@@ -26,7 +26,9 @@ __device__ inline void write(unsigned char* pixel, int x, int width, const float
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
         float values[2 * COUNT];
-        neighbours.activate(values, sums, 2 * side);
+#pragma unroll
+        for (int i = 0; i < 2 * COUNT; ++i)
+            values[i] = bent(sums[neighbours.first + i / 2][2 * side + i % 2], neighbours.slopes[i]);
         const Words<COUNT / 2> made = rounded<COUNT>(values, rest[side]);
         if (there[side]) *(Words<COUNT / 2>*)(pixel + side * 8 * FEATURES + neighbours.feature) = made;
     }

@@ -75,7 +75,7 @@ struct Activate {
                     const float sum = sums[r][neighbours.first + i / 2][2 * side + i % 2];
                     values[i] = fmaf(sum, own_scales[i], own_biases[i]);
                     if (remaining && i % 2 == 0) values[i] = fmaf(remainders(i / 2, side), shares[i / 2], values[i]);
-                    values[i] = activated(values[i], neighbours.slopes[i]);
+                    values[i] = bent(values[i], neighbours.slopes[i]);
                 }
                 const Words<COUNT / 2> made = rounded<COUNT>(values, rest[side]);
                 if (x + g + 8 * side < picture.width)

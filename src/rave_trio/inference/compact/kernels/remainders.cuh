@@ -14,6 +14,9 @@ __device__ inline float of_e4m3(unsigned int word, int i) {
     return __int_as_float((int)(word << (24 - 8 * i)) >> 4 & 0x87f00000) * 0x1p120f;
 }
 
+// The activation function of what is written in e4m3.
+__device__ inline float bent(float value, float slope) { return fmaxf(value, slope * value); }
+
 // Numbers of e4m3, in words by rising address.
 template <int WORDS> __device__ inline Words<WORDS> encoded(const float (&values)[4 * WORDS]) {
     Words<WORDS> made;

@@ -58,10 +58,10 @@ struct Activation {
             scale[half] = ITEM_BYTES == 1 && is_there ? scales[channel] : 1;
             bias[half] = is_there ? biases[channel] : 0;
             slope[half] = is_there ? all_slopes[channel] : 0;
-            slopes[half] = two_halves(slope[half], slope[half]);
+            slopes[half] = two_limited_halves(slope[half], slope[half]);
             if (half > 0) continue;
             const float own = ITEM_BYTES == 1 && channel < REMAINING_BEFORE ? scales[FEATURES + channel / 2] : 0;
-            share = two_halves(own, own);
+            share = two_limited_halves(own, own);
         }
     }
 
@@ -76,6 +76,7 @@ struct Activation {
         return two_limited_halves(fmaf(sums[0], scale[half], bias[half]), fmaf(sums[1], scale[half], bias[half]));
     }
 
+    // The same where the slope is at most 1, and it is: see kernels_protocol.py.
     __device__ u32 bent(u32 pair, int half) const {
         return halves_max(pair, halves_times(pair, slopes[half]));
     }
