@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("cuda.core")
 
-from compact_kernels import DenseRemainders, KernelContract, Rig, check_fp8_trunk
+from compact_kernels import SIZES, KernelContract, Rig, check_fp8_head, check_fp8_trunk
 from compact_reference import architecture
 
-from rave_trio.inference.compact.kernels_protocol import FEATURES, FP8
+from rave_trio.inference.compact.kernels_protocol import FEATURES, Rows
 from rave_trio.inference.compact.mma_kernels import MmaKernels, samples_bytes_of
 from rave_trio.inference.compact.mma_tiling import shared_bytes_of, tilings
 
@@ -52,16 +52,33 @@ def test_other_architectures_tilings_compute_the_same(cuda, arch, features):
     rig.close()
 
 
-@pytest.mark.parametrize("features", FEATURES)
-@pytest.mark.parametrize("arch", [None, "sm_89"])
-def test_the_trunk_reads_and_writes_fp8(cuda, arch, features):
+@pytest.fixture(params=[None, "sm_89"], ids=["own_tilings", "sm_89"])
+def fp8_rig(request, cuda):
     if cuda.compute_capability < (8, 9):
         pytest.skip("the GPU has no products of e4m3")
-    arch = arch or Rig(cuda, None).arch
+    arch = request.param or Rig(cuda, None).arch
     rig = Rig(cuda, lambda made, launcher, stream: MmaKernels(made, LauncherOf(launcher, arch), stream, fp8=True))
-    for precision in FP8:
-        check_fp8_trunk(rig, features, precision, DenseRemainders())
+    yield rig
     rig.close()
+
+
+@pytest.mark.parametrize("remains", [True, False])
+@pytest.mark.parametrize("features", FEATURES)
+def test_the_head_and_the_trunk_write_e4m3(fp8_rig, features, remains):
+    check_fp8_head(fp8_rig, features, remains=remains)
+    check_fp8_trunk(fp8_rig, features, remains=remains)
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_the_tail_reads_e4m3_at_any_size(fp8_rig, features):
+    for height, width in SIZES:
+        KernelContract().check_tail(fp8_rig, architecture(features), height, width)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_the_tail_reads_e4m3_and_shuffles_by_any_factor(fp8_rig, factor):
+    KernelContract().check_tail(fp8_rig, architecture(64, factor, clip=True), 37, 200)
+    KernelContract().check_tail(fp8_rig, architecture(64, factor, skip=False), 40, 90, Rows(17, 40), shift=1)
 
 
 def kinds(found):

@@ -175,32 +175,39 @@ static void load_matrices(unsigned int (&matrices)[4], Shared row) {
     });
 }
 
-static float of_code(unsigned char code) {
-    const int exponent = code >> 3 & 15, fraction = code & 7;
-    if ((code & 127) == 127) return NAN;
-    const float size = exponent ? std::ldexp(8.0f + fraction, exponent - 10) : std::ldexp((float)fraction, -9);
-    return code & 128 ? -size : size;
-}
+// The numbers of e4m3 by their codes.
+static const struct Numbers {
+    float of[256];
+
+    Numbers() {
+        for (int code = 0; code < 256; ++code) {
+            const int exponent = code >> 3 & 15, fraction = code & 7;
+            const float size =
+                exponent ? std::ldexp(8.0f + fraction, exponent - 10) : std::ldexp((float)fraction, -9);
+            of[code] = (code & 127) == 127 ? NAN : code & 128 ? -size : size;
+        }
+    }
+} numbers;
 
 // Rounded to nearest even, limited to 448.
 static unsigned char to_code(float value) {
     const unsigned char sign = std::signbit(value) ? 128 : 0;
     if (std::isnan(value)) return 127;
-    int best = 0;
-    for (int code = 1; code < 127; ++code) {
-        const float found = std::fabs(of_code(code) - std::fabs(value)), least = std::fabs(of_code(best) - std::fabs(value));
-        if (found < least || (found == least && code % 2 == 0)) best = code;
-    }
-    return sign | best;
+    const float size = std::fabs(value);
+    int code = 0;
+    for (int step = 64; step > 0; step /= 2)
+        if (numbers.of[code + step] <= size) code += step;
+    const float below = size - numbers.of[code], above = numbers.of[code + 1] - size;
+    return sign | (above < below || (above == below && code % 2) ? code + 1 : code);
 }
 
 // Of 32 bytes, as many numbers as they are.
-template <int BYTES> static void numbers_of(const unsigned char* bytes, float* numbers) {
+template <int BYTES> static void numbers_of(const unsigned char* bytes, float* found) {
     for (int i = 0; i < 32 / BYTES; ++i)
         if (BYTES == 2)
-            numbers[i] = to_float(Half{(unsigned short)(bytes[2 * i] | bytes[2 * i + 1] << 8)});
+            found[i] = to_float(Half{(unsigned short)(bytes[2 * i] | bytes[2 * i + 1] << 8)});
         else
-            numbers[i] = of_code(bytes[i]);
+            found[i] = numbers.of[bytes[i]];
 }
 
 // As the PTX manual has m16n8k16 of fp16 and m16n8k32 of e4m3: word i of a lane's is of row g + i % 2 * 8, or of column g,

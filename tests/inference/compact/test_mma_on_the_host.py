@@ -8,11 +8,11 @@ from functools import cached_property
 import attrs
 import numpy as np
 import pytest
-from compact_kernels import SUM_ROUNDING, Rig
+from compact_kernels import SUM_ROUNDING, KernelContract, Rig, check_fp8_head, check_fp8_trunk
 from compact_reference import architecture
 from host_kernels import COMPILER, HostCompiler, compiled_mma
 
-from rave_trio.inference.compact.kernels_protocol import Architecture
+from rave_trio.inference.compact.kernels_protocol import Architecture, Rows
 from rave_trio.inference.compact.mma_kernels import Head, Tail, Trunk
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
@@ -20,13 +20,12 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compil
 
 @attrs.frozen
 class Launcher:
-    """Of a GPU of that architecture, with two multiprocessors."""
+    """Of a GPU of compute capability 8.9, with two multiprocessors."""
 
     compiler: HostCompiler
-    architecture: str
 
     def arch(self, stream) -> str:
-        return self.architecture
+        return "sm_89"
 
     def processors(self, stream) -> int:
         return 2
@@ -55,6 +54,7 @@ class Kernels:
 
     architecture: Architecture
     launcher: Launcher
+    fp8 = True
 
     @cached_property
     def head(self) -> Head:
@@ -88,3 +88,23 @@ class HostRig(Rig):
 
     def put(self, call, *args) -> None:
         call(None, *args)
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory):
+    return HostRig(Launcher(HostCompiler(tmp_path_factory.mktemp("kernels"))))
+
+
+@pytest.mark.parametrize(("features", "remains"), [(16, True), (48, True), (64, False), (96, True)])
+def test_the_trunk_reads_and_writes_e4m3(rig, features, remains):
+    check_fp8_trunk(rig, features, remains=remains, sizes=[(1, 1)], rounding=SUM_ROUNDING)
+
+
+@pytest.mark.parametrize(("features", "remains"), [(16, True), (64, False), (96, True)])
+def test_the_head_writes_e4m3(rig, features, remains):
+    check_fp8_head(rig, features, remains=remains, sizes=[(1, 1)])
+
+
+@pytest.mark.parametrize(("features", "factor"), [(16, 1), (128, 3)])
+def test_the_tail_reads_e4m3(rig, features, factor):
+    KernelContract().check_tail(rig, architecture(features, factor, clip=factor == 3), 13, 73, Rows(2, 12))
