@@ -110,7 +110,9 @@ struct StoreActivations {
         const int lane = threadIdx.x % 32, first_row = threadIdx.x % WARPGROUP / 32 * 16;
         const u32 row = stage + first_row / OF_EACH_ROW * WIDTH * OUTPUT_PIXEL;
         const int chunk = first_row % OF_EACH_ROW * ITEM_BYTES / 16 + lane / 8 % CHUNKS;
+#if ITEM_BYTES == 1
         FourWords has = {};
+#endif
 #pragma unroll
         for (int i = 0; i < WIDTH / 8; i += 4 / CHUNKS) {
             u32 matrices[4];
