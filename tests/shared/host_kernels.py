@@ -53,7 +53,8 @@ class HostCompiler:
 
 REPLACED = (
     *("float read_shared(", "void write_shared(", "void write_pair(", "float read_sample(", "u32 two_halves("),
-    *("void store_transposed(", "u16 two_e4m3(", "void four_floats("),
+    *("void store_transposed(", "u32 two_limited_halves(", "u32 halves_fma(", "u32 halves_minus(", "u32 halves_max("),
+    *("u32 halves_times(", "void from_e4m3(", "u32 to_e4m3("),
 )
 """Functions of the wgmma kernels that wgmma_words.hpp has in place of theirs."""
 

@@ -62,8 +62,46 @@ static inline unsigned char to_e4m3(float value) {
     return sign | best;
 }
 
-static inline unsigned short two_e4m3(float low, float high) { return to_e4m3(low) | to_e4m3(high) << 8; }
+// Pairs of fp16, each half by itself.
+template <class Work> static inline unsigned int pairwise(Work work, unsigned int a, unsigned int b = 0, unsigned int c = 0) {
+    const auto half = [](unsigned int pair, int i) { return to_float(Half{(unsigned short)(pair >> 16 * i)}); };
+    return two_halves(work(half(a, 0), half(b, 0), half(c, 0)), work(half(a, 1), half(b, 1), half(c, 1)));
+}
 
-static inline void four_floats(unsigned int packed, float (&numbers)[4]) {
-    for (int i = 0; i < 4; ++i) numbers[i] = of_e4m3(packed >> 8 * i & 255);
+static inline unsigned int two_limited_halves(float low, float high) {
+    return two_halves(std::fmin(std::fmax(low, -65504.0f), 65504.0f), std::fmin(std::fmax(high, -65504.0f), 65504.0f));
+}
+
+static inline unsigned int halves_fma(unsigned int a, unsigned int b, unsigned int c) {
+    return pairwise([](float a, float b, float c) { return std::fma(a, b, c); }, a, b, c);
+}
+
+static inline unsigned int halves_minus(unsigned int a, unsigned int b) {
+    return pairwise([](float a, float b, float) { return a - b; }, a, b);
+}
+
+static inline unsigned int halves_max(unsigned int a, unsigned int b) {
+    return pairwise([](float a, float b, float) { return std::fmax(a, b); }, a, b);
+}
+
+static inline unsigned int halves_times(unsigned int a, unsigned int b) {
+    return pairwise([](float a, float b, float) { return a * b; }, a, b);
+}
+
+static inline void from_e4m3(unsigned int packed, unsigned int (&halves)[2]) {
+    for (int i = 0; i < 2; ++i) halves[i] = two_halves(of_e4m3(packed >> 16 * i & 255), of_e4m3(packed >> 16 * i + 8 & 255));
+}
+
+static inline unsigned int to_e4m3(const unsigned int (&halves)[2]) {
+    unsigned int packed = 0;
+    for (int i = 0; i < 4; ++i)
+        packed |= to_e4m3(to_float(Half{(unsigned short)(halves[i / 2] >> 16 * (i % 2))})) << 8 * i;
+    return packed;
+}
+
+static inline unsigned int __byte_perm(unsigned int low, unsigned int high, unsigned int places) {
+    const unsigned long long both = low | (unsigned long long)high << 32;
+    unsigned int made = 0;
+    for (int i = 0; i < 4; ++i) made |= (unsigned int)(both >> 8 * (places >> 4 * i & 7) & 255) << 8 * i;
+    return made;
 }
