@@ -1,10 +1,12 @@
 """What every set of kernels for the Compact family promises, on a GPU, against numpy.
 
-Sources lie between NaN, targets are NaN at first, and what lies around them must still be NaN afterwards.
+Sources lie between bytes that are NaN in fp16 and in e4m3, targets are full of them at first, and what lies around them
+must still be NaN afterwards.
 """
 
 from __future__ import annotations
 
+import attrs
 import e4m3
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from compact_reference import (
     packed_head,
     padded,
     random_layer,
+    remainders_as_pixels_lie,
+    remainders_as_threads_hold,
     resampled,
     shuffled,
     through,
@@ -27,10 +31,10 @@ from rave_trio.devices.interface import use
 from rave_trio.inference.compact.e4m3 import NOT_A_NUMBER
 from rave_trio.inference.compact.kernels_protocol import (
     REMAINING,
+    REMAINING_CHANNELS,
     Architecture,
     Parameters,
     Planes,
-    Precision,
     Rows,
     remainder_bytes,
     remainders_at,
@@ -38,9 +42,6 @@ from rave_trio.inference.compact.kernels_protocol import (
 
 GUARD = 512
 """Elements of NaN on either side."""
-
-POISON = np.array([np.nan], np.float16).view(np.uint8)
-"""Bytes of what targets are full of at first."""
 
 FP16_ROUNDING = 2.0**-11
 """Half a unit in the last place, relative."""
@@ -90,13 +91,14 @@ class Rig:
         return memory
 
     def guarded(self, values: np.ndarray, shift: int = 0):
-        """The address of fp16 ``values`` between NaN; ``shift`` elements further than aligned."""
-        around = np.full(GUARD, np.nan, np.float16)
-        memory = self.upload(np.concatenate([around, around[:shift], values.reshape(-1), around]))
-        return memory.pointer + 2 * (GUARD + shift), memory
+        """The address of ``values``, fp16 or codes of e4m3, between NaN; ``shift`` of fp16 further than aligned."""
+        before, behind = (np.full(2 * count, NOT_A_NUMBER, np.uint8) for count in (GUARD + shift, GUARD))
+        memory = self.upload(np.concatenate([before, values.reshape(-1).view(np.uint8), behind]))
+        return memory.pointer + len(before), memory
 
     def poisoned(self, shape: tuple[int, ...], shift: int = 0):
-        return self.guarded(np.full(shape, np.nan, np.float16), shift)
+        """Of fp16."""
+        return self.guarded(np.full((*shape, 2), NOT_A_NUMBER, np.uint8), shift)
 
     def download(self, memory, shape: tuple[int, ...], shift: int = 0) -> np.ndarray:
         """What lies between the guards, which must be whole."""
@@ -113,8 +115,26 @@ class Rig:
         self.stream.synchronize()
         return host
 
-    def parameters(self, weights, bias, slope=None) -> Parameters:
-        return Parameters(*(0 if each is None else self.upload(each).pointer for each in (weights, bias, slope)))
+    def parameters(self, weights, bias, slope=None, scale=None, *, remains: bool = False) -> Parameters:
+        arrays = weights, bias, slope, scale
+        return Parameters(*(0 if each is None else self.upload(each).pointer for each in arrays), remains)
+
+    def activations(self, x: np.ndarray, *, fp8: bool) -> tuple[np.ndarray, int]:
+        """The numbers that are left of ``x``, rounded, and their address."""
+        if not fp8:
+            halves = x.astype(np.float16)
+            return halves, self.guarded(halves)[0]
+        codes = e4m3.encoded(x)
+        return e4m3.decoded(codes), self.guarded(codes)[0]
+
+    def tail(self, layer: Layer, outputs: int, *, fp8: bool) -> tuple[Layer, Parameters]:
+        """What is left of ``layer``, its weights rounded, and its parameters, padded."""
+        bias = padded(layer.bias, outputs)
+        if not fp8:
+            halves = attrs.evolve(layer, weights=layer.weights.astype(np.float16))
+            return halves, self.parameters(packed(halves, outputs), bias)
+        rounded, codes, scale = in_e4m3(layer, outputs)
+        return rounded, self.parameters(codes, bias, scale=scale)
 
     def put(self, call, *args) -> None:
         self.stream.launch(lambda raw: call(raw, *args))
@@ -131,14 +151,24 @@ def picture_of(rng, height: int, width: int) -> np.ndarray:
     return rng.uniform(0, 1, (3, height, width)).astype(np.float16)
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, size: np.ndarray) -> None:
-    """Each value for itself, and all together."""
+def in_e4m3(layer: Layer, outputs: int) -> tuple[Layer, np.ndarray, np.ndarray]:
+    """What rounding its weights to e4m3 leaves of a layer; the codes, packed; and the scales, both padded."""
+    scale = np.random.default_rng().uniform(0.01, 0.03, outputs).astype(np.float32)
+    codes = e4m3.encoded(packed(layer, outputs) / scale[:, np.newaxis])
+    taps = e4m3.decoded(codes) * scale[:, np.newaxis]
+    weights = taps.reshape(3, 3, outputs, -1).transpose(2, 3, 0, 1)[: len(layer.weights)]
+    return attrs.evolve(layer, weights=weights), codes, scale
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray, size: np.ndarray, *, fp8: bool = False) -> None:
+    """Each value for itself, and all together; with ``fp8`` as sums of products of e4m3."""
     found = found.astype(np.float64)
     assert not np.isnan(found).any(), f"{np.isnan(found).sum()} of {found.size} were not written"
-    allowed = FP16_ROUNDING * np.abs(expected) + SUM_ROUNDING * size + SMALLEST
+    of_sums, together = (E4M3_SUM_ROUNDING, E4M3_SUMS) if fp8 else (SUM_ROUNDING, FP16_ROUNDING)
+    allowed = FP16_ROUNDING * np.abs(expected) + of_sums * size + SMALLEST
     worst = np.max(np.abs(found - expected) / allowed)
     assert worst <= 1, f"an error is {worst} times what is allowed"
-    assert np.linalg.norm(found - expected) <= FP16_ROUNDING * np.linalg.norm(expected)
+    assert np.linalg.norm(found - expected) <= together * np.linalg.norm(expected)
 
 
 class KernelContract:
@@ -178,18 +208,18 @@ class KernelContract:
         assert_close(out[window], expected[window], size[window])
 
     def check_tail(self, rig, arch, height, width, rows=None, shift=0, dtype=np.float64):
+        """In fp8 where the kernels are."""
         rng = np.random.default_rng()
-        rows, factor = rows or Rows(0, height), arch.factor
-        x = rng.normal(0, 1, (height, width, arch.features)).astype(np.float16)
+        rows, factor, kernels = rows or Rows(0, height), arch.factor, rig.kernels(arch)
+        x, source = rig.activations(rng.normal(0, 1, (height, width, arch.features)), fp8=kernels.fp8)
         picture = picture_of(rng, height, width)
         layer = random_layer(rng, 3 * factor**2, arch.features, activates=False)
-        parameters = rig.parameters(packed(layer, arch.outputs), padded(layer.bias, arch.outputs))
-        source, _ = rig.guarded(x)
+        layer, parameters = rig.tail(layer, arch.outputs, fp8=kernels.fp8)
         skip, _ = rig.guarded(picture, shift)
         shape = (3, height * factor, width * factor)
         target, memory = rig.poisoned(shape, shift)
         rig.put(
-            rig.kernels(arch).tail, source, Planes(skip, height * width), Planes(target, shape[1] * shape[2]),
+            kernels.tail, source, Planes(skip, height * width), Planes(target, shape[1] * shape[2]),
             height, width, rows, parameters,
         )  # fmt: skip
         out = rig.download(memory, shape, shift)
@@ -202,7 +232,7 @@ class KernelContract:
         window = Rows(rows.begin * factor, rows.end * factor)
         self.check_rows(out.transpose(1, 2, 0), window)
         window = slice(window.begin, window.end)
-        assert_close(out[:, window], expected[:, window], size[:, window])
+        assert_close(out[:, window], expected[:, window], size[:, window], fp8=kernels.fp8)
 
     def check_resize(self, rig, arch, height, width, rows=None, shift=0):
         rng = np.random.default_rng()
@@ -294,75 +324,95 @@ class KernelContract:
             self.check_resize(rig, resizing, 40, 90, rows)
 
 
-class DenseRemainders:
-    """As the mma.sync kernels lay them out: as pixels lie."""
-
-    def laid_out(self, remaining: np.ndarray) -> np.ndarray:
-        """Bytes, of rows x width x REMAINING codes."""
-        return remaining.reshape(-1)
-
-    def found(self, memory: np.ndarray, height: int, width: int) -> np.ndarray:
-        """The way back."""
-        return memory[: height * width * REMAINING].reshape(height, width, REMAINING)
+def check_fp8_head(rig: Rig, features: int, *, remains: bool, sizes=SIZES) -> None:
+    """Results in e4m3 at any size and in a window of rows, and remainders if they are left."""
+    rng = np.random.default_rng()
+    layer = random_layer(rng, features, 3, activates=True)
+    parameters = rig.parameters(packed_head(layer, features), layer.bias, layer.slope, remains=remains)
+    head = rig.kernels(architecture(features)).head
+    for height, width, rows in windows(sizes):
+        picture = picture_of(rng, height, width)
+        source = Planes(rig.guarded(picture)[0], height * width)
+        target = Fp8Target(rig, rows, width, features, remains=remains)
+        rig.put(head, source, target.address, height, width, rows, parameters)
+        expected, size = through(picture.transpose(1, 2, 0), layer)
+        target.check(expected, size * SUM_ROUNDING)
 
 
 def check_fp8_trunk(
-    rig: Rig, features: int, precision: Precision, order, sizes=SIZES, rounding: float = E4M3_SUM_ROUNDING
+    rig: Rig,
+    features: int,
+    *,
+    remains: bool,
+    sizes=SIZES,
+    rounding: float = E4M3_SUM_ROUNDING,
+    in_halves: bool = False,
 ) -> None:
-    """A layer at any size, with remainders that lie in the kernels' own ``order``: see :class:`DenseRemainders`."""
+    """A layer in e4m3 at any size and in a window of rows; ``in_halves`` if sums with remainders become fp16 first."""
     rng = np.random.default_rng()
-    layer = random_layer(rng, features, features, activates=True)
-    weights, slope = packed(layer, features), layer.slope
-    scale = rng.uniform(0.01, 0.03, features).astype(np.float32)
+    layer, codes, scale = in_e4m3(random_layer(rng, features, features, activates=True), features)
     shares = rng.uniform(-2, 2, REMAINING).astype(np.float32)
-    if precision.source == 1:
-        weights = e4m3.encoded(weights / scale[:, None])
-        exact = (e4m3.decoded(weights) * scale[:, None]).reshape(3, 3, features, features)
-        layer = Layer(exact.transpose(2, 3, 0, 1), layer.bias, slope)
-    addresses = [rig.upload(each).pointer for each in (weights, layer.bias, slope)]
-    scale_address = rig.upload(np.concatenate([scale, shares])).pointer if precision.source == 1 else 0
-    parameters = Parameters(*addresses, scale=scale_address, narrow=precision.target == 1)
+    scales = np.concatenate([scale, shares])
+    parameters = rig.parameters(codes, layer.bias, layer.slope, scales, remains=remains)
+    steepness = np.maximum(1, np.abs(layer.slope[REMAINING_CHANNELS]))
     trunk = rig.kernels(architecture(features)).trunk
-    windows = [(*each, Rows(0, each[0])) for each in sizes] + [(13, 73, Rows(2, 12))]
-    for height, width, rows in windows:
-        x = rng.normal(0, 1, (height, width, features)).astype(np.float16)
-        added = None
-        if precision.source == 1:
-            codes = e4m3.encoded(x)
+    for height, width, rows in windows(sizes):
+        codes = e4m3.encoded(rng.normal(0, 1, (height, width, features)))
+        source, added = codes.reshape(-1), None
+        if remains:
             remaining = e4m3.encoded(rng.normal(0, 0.3, (height, width, REMAINING)))
             gap = np.full(remainders_at(height, width, features) - codes.size, NOT_A_NUMBER, np.uint8)
-            everything = np.concatenate([codes.reshape(-1), gap, order.laid_out(remaining)])
-            x, source = e4m3.decoded(codes), rig.upload(everything).pointer
-            if precision.target == 1:
-                added = e4m3.decoded(remaining) * shares
-        else:
-            source = rig.upload(x).pointer
-        held, behind = (rows.end, width, features), remainders_at(rows.end, width, features)
-        halves = held if precision.target == 2 else ((behind + remainder_bytes(rows.end, width)) // 2,)
-        target, memory = rig.poisoned(halves)
-        rig.put(trunk, source, target, height, width, rows, parameters)
-        found = rig.download(memory, halves)
-        window = slice(rows.begin, rows.end)
-        expected, size = (each[window] for each in through(x, layer, added=added))
-        if precision.target == 2:
-            assert np.isnan(found[: rows.begin]).all()
-            found = found[window]
-            assert (np.abs(found - expected) <= FP16_ROUNDING * np.abs(expected) + rounding * size).all()
-            assert np.linalg.norm(found - expected) <= E4M3_SUMS * np.linalg.norm(expected)
-        else:
-            found = found.view(np.uint8)
-            codes, remaining = found[: np.prod(held)].reshape(held), order.found(found[behind:], rows.end, width)
-            assert (codes[: rows.begin].reshape(-1, 2) == POISON).all()
-            slack = size * (SUM_ROUNDING if precision.source == 2 else rounding)
-            check_e4m3(codes[window], remaining[window], expected, slack)
+            source = np.concatenate([source, gap, remainders_as_threads_hold(remaining)])
+            added = e4m3.decoded(remaining) * shares
+        target = Fp8Target(rig, rows, width, features, remains=remains)
+        rig.put(trunk, rig.guarded(source)[0], target.address, height, width, rows, parameters)
+        expected, size = through(e4m3.decoded(codes), layer, added=added)
+        slack = rounding * size
+        if remains and in_halves:
+            steps = 4 * np.abs(expected[:, :, REMAINING_CHANNELS]) + 2 * steepness * np.abs(added)
+            slack[:, :, REMAINING_CHANNELS] += FP16_ROUNDING * steps + SMALLEST
+        target.check(expected, slack)
 
 
-def check_e4m3(codes: np.ndarray, remaining: np.ndarray, expected: np.ndarray, slack: np.ndarray) -> None:
-    """Each is what one of the numbers that the sum may have come to, ``slack`` around it, is rounded to, and the
-    remainder what that took away."""
+def windows(sizes) -> list[tuple[int, int, Rows]]:
+    return [*((height, width, Rows(0, height)) for height, width in sizes), (13, 173, Rows(2, 12))]
+
+
+class Fp8Target:
+    """Where the ``rows`` of a layer's results go that are e4m3, with their remainders if there are any."""
+
+    def __init__(self, rig: Rig, rows: Rows, width: int, features: int, *, remains: bool) -> None:
+        self._rig, self._rows, self._remains = rig, rows, remains
+        self._shape = rows.end, width, features
+        self._behind = remainders_at(*self._shape)
+        nbytes = self._behind + remainder_bytes(rows.end, width) if remains else np.prod(self._shape)
+        self._halves = (nbytes // 2,)
+        self.address, self._memory = rig.poisoned(self._halves)
+
+    def check(self, expected: np.ndarray, slack: np.ndarray) -> None:
+        """Of ``expected`` only the target's rows count, and nothing else is written."""
+        height, width, _ = self._shape
+        found = self._rig.download(self._memory, self._halves).view(np.uint8)
+        codes = found[: np.prod(self._shape)].reshape(self._shape)
+        window = slice(self._rows.begin, self._rows.end)
+        assert (codes[: window.start] == NOT_A_NUMBER).all()
+        check_e4m3(codes[window], expected[window], slack[window])
+        if self._remains:
+            assert (found[codes.size : self._behind] == NOT_A_NUMBER).all()
+            remaining = remainders_as_pixels_lie(found[self._behind :], height)
+            assert (remaining[: window.start] == NOT_A_NUMBER).all()
+            check_remainders(remaining[window, :width], codes[window], expected[window], slack[window])
+
+
+def check_e4m3(codes: np.ndarray, expected: np.ndarray, slack: np.ndarray) -> None:
+    """Each is what one of the numbers that the sum may have come to, ``slack`` around it, is rounded to."""
     found = e4m3.decoded(codes)
     least, most = (e4m3.decoded(e4m3.encoded(expected + sign * slack)) for sign in (-1, 1))
     assert ((least <= found) & (found <= most)).all()
-    whole = found[:, :, :REMAINING] + e4m3.decoded(remaining)
-    allowed = slack + 2.0**-8 * np.abs(expected) + 2.0**-9
-    assert (np.abs(whole - expected[:, :, :REMAINING]) <= allowed[:, :, :REMAINING]).all()
+
+
+def check_remainders(remaining: np.ndarray, codes: np.ndarray, expected: np.ndarray, slack: np.ndarray) -> None:
+    """Each is what rounding took away, itself rounded to a sixteenth."""
+    expected, slack = expected[:, :, REMAINING_CHANNELS], slack[:, :, REMAINING_CHANNELS]
+    whole = e4m3.decoded(codes[:, :, REMAINING_CHANNELS]) + e4m3.decoded(remaining)
+    assert (np.abs(whole - expected) <= slack + 2.0**-8 * np.abs(expected) + 2.0**-9).all()

@@ -5,7 +5,14 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from rave_trio.inference.compact.kernels_protocol import REMAINDER_PIXELS, REMAINING, Architecture, Resampling
+from rave_trio.inference.compact.e4m3 import NOT_A_NUMBER
+from rave_trio.inference.compact.kernels_protocol import (
+    REMAINDER_PIXELS,
+    REMAINING,
+    REMAINING_CHANNELS,
+    Architecture,
+    Resampling,
+)
 
 HEAD_DEPTH = 32
 
@@ -58,13 +65,13 @@ def through(
     x: np.ndarray, layer: Layer, dtype=np.float64, added: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The layer's result, and the sum of the sizes of all that is added up, which bounds the errors of the sums;
-    ``added`` goes into the sums of the first channels.
+    ``added`` goes into the sums of those channels that have remainders.
     """
     result = convolution(x, layer.weights, layer.bias, dtype)
     size = convolution(np.abs(x), np.abs(layer.weights), np.abs(layer.bias), dtype)
     if added is not None:
-        result[:, :, : added.shape[2]] += added
-        size[:, :, : added.shape[2]] += np.abs(added)
+        result[:, :, REMAINING_CHANNELS] += added
+        size[:, :, REMAINING_CHANNELS] += np.abs(added)
     if layer.slope is not None:
         result = np.where(result > 0, result, layer.slope * result)
         size *= np.maximum(1, np.abs(layer.slope))
@@ -76,6 +83,19 @@ def shuffled(x: np.ndarray, factor: int) -> np.ndarray:
     height, width, _ = x.shape
     blocks = x.reshape(height, width, 3, factor, factor).transpose(2, 0, 3, 1, 4)
     return blocks.reshape(3, height * factor, width * factor)
+
+
+def random_ends(rng, arch: Architecture, itemsize: int) -> tuple[np.ndarray, np.ndarray]:
+    """A tail's bias, and the scale of each output where activations take ``itemsize`` bytes."""
+    bias = rng.normal(0, 0.2, arch.outputs).astype(np.float32)
+    scale = rng.uniform(0.5, 1, arch.outputs) if itemsize == 1 else np.ones(arch.outputs)
+    return bias, scale.astype(np.float32)
+
+
+def of_samples(values: np.ndarray, arch: Architecture, height: int, width: int) -> np.ndarray:
+    """What outputs have, as 3 x (height * factor) x (width * factor)."""
+    blocks = values[: 3 * arch.factor**2].reshape(3, arch.factor, arch.factor)
+    return np.tile(blocks, (1, height, width))
 
 
 def enlarged(picture: np.ndarray, factor: int) -> np.ndarray:
@@ -130,15 +150,16 @@ def architecture(features: int, factor: int = 4, *, skip=True, clip=False, resam
     return Architecture(features, factor, skip, clip, resampling)
 
 
-def remainders_as_pixels_lie(words: np.ndarray, height: int) -> np.ndarray:
-    """Remainders in the order of the kernels for compute capability 9.0, as rows x pixels x channels."""
-    strips = words.size // (height * REMAINDER_PIXELS * REMAINING)
-    lanes = words.reshape(height, strips, 4, 8, 4, 4, 2, 2)
-    return lanes.transpose(0, 1, 2, 5, 4, 6, 3, 7).reshape(height, strips * REMAINDER_PIXELS, REMAINING)
+def remainders_as_pixels_lie(held: np.ndarray, height: int) -> np.ndarray:
+    """Remainders as they lie in memory, as rows x pixels (a multiple of REMAINDER_PIXELS) x REMAINING."""
+    strips = held.size // (height * REMAINDER_PIXELS * REMAINING)
+    pixels = held.reshape(height, strips, 2, REMAINING, 4, 8, 2).transpose(0, 1, 2, 5, 4, 6, 3)
+    return pixels.reshape(height, strips * REMAINDER_PIXELS, REMAINING)
 
 
 def remainders_as_threads_hold(remaining: np.ndarray) -> np.ndarray:
-    """The way back."""
-    height, width, _ = remaining.shape
-    pixels = remaining.reshape(height, width // REMAINDER_PIXELS, 4, 4, 4, 2, 8, 2)
-    return pixels.transpose(0, 1, 2, 6, 4, 3, 5, 7).reshape(-1)
+    """The way back, of rows of any number of pixels: what lies beyond them is no number."""
+    beyond = -remaining.shape[1] % REMAINDER_PIXELS
+    whole = np.pad(remaining, ((0, 0), (0, beyond), (0, 0)), constant_values=NOT_A_NUMBER)
+    pixels = whole.reshape(len(whole), -1, 2, 8, 4, 2, REMAINING)
+    return pixels.transpose(0, 1, 2, 6, 4, 3, 5).reshape(-1)

@@ -52,10 +52,20 @@ class HostCompiler:
 
 
 REPLACED = (
-    *("float read_shared(", "void write_shared(", "float read_sample(", "u32 two_halves("),
+    *("float read_shared(", "void write_shared(", "void write_pair(", "float read_sample(", "u32 two_halves("),
     *("void store_transposed(", "u16 two_e4m3(", "void four_floats("),
 )
 """Functions of the wgmma kernels that wgmma_words.hpp has in place of theirs."""
+
+TAKE_SUMS = """
+// What the thread holds of a product's sums, 64 rows of WIDTH columns.
+static void take_sums(float (&own)[SUMS], const float* product) {
+    const int lane = threadIdx.x % 32;
+    for (int i = 0; i < SUMS; ++i)
+        own[i] = product[product_row(lane / 4, i / 2 % 2) * WIDTH + i / 4 * 8 + lane % 4 * 2 + i % 2];
+}
+"""
+"""For texts ``run`` of wgmma kernels."""
 
 RUN = """
 extern "C" void run(const int* grid, const int* block, unsigned long long* p, int width, int height) {{

@@ -22,6 +22,11 @@ static inline float read_shared(unsigned int address) {
 
 static inline void write_shared(unsigned int address, float value) { std::memcpy(shared_memory + address, &value, 4); }
 
+static inline void write_pair(unsigned int address, float first, float second) {
+    write_shared(address, first);
+    write_shared(address + 4, second);
+}
+
 static inline float read_sample(const unsigned short* sample) { return to_float(Half{*sample}); }
 
 static inline unsigned int two_halves(float low, float high) {

@@ -1,6 +1,8 @@
-"""The tail that ends in a surface, from its samples on: its own text compiled for the host, against the converter's.
+"""The tail that ends in a surface, from the sums of its products on: its own text compiled for the host, against the
+converter's.
 
-The units of every block are run one after the other, and what a product would leave in shared memory is put there.
+The units of every block are run one after the other: of each, all threads put their sums into shared memory, and then
+each does all that it does with them.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ import ctypes
 import numpy as np
 import pytest
 from colour_reference import Reference
-from compact_reference import architecture, enlarged
+from compact_reference import architecture, enlarged, of_samples, random_ends
 from device_colours import Converting
-from host_kernels import COMPILER, HostCompiler, HostLauncher, HostMachine, compiled_wgmma
+from host_kernels import COMPILER, TAKE_SUMS, HostCompiler, HostLauncher, HostMachine, compiled_wgmma
 
 from rave_trio.color.cuda import layout
 from rave_trio.color.cuda.host import placed_planes
@@ -24,10 +26,11 @@ from rave_trio.inference.compact.wgmma_kernels import surface_source, surface_ti
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 
 RUN = """
-extern "C" void run(const float* samples, u16* picture, codes::Sample* plane0, codes::Sample* plane1,
-                    codes::Sample* plane2, long long pitch0, long long pitch1, long long pitch2, int height, int width,
-                    int top, int first_row, int units_down, int strips, int blocks) {
-    const float bias[PLANES * 16] = {}, nothing[SUMS] = {};
+extern "C" void run(const float* sums, const float* bias, const float* scale, u16* picture, codes::Sample* plane0,
+                    codes::Sample* plane1, codes::Sample* plane2, long long pitch0, long long pitch1, long long pitch2,
+                    int height, int width, int top, int first_row, int units_down, int strips, int blocks) {
+    static float product[64 * WIDTH];
+    for (float& sum : product) sum = NAN;
     const Surface surface{{plane0, plane1, plane2}, {pitch0, pitch1, pitch2}};
     for (int block = 0; block < blocks; ++block) {
         const Work work(first_row, units_down, strips, block, blocks);
@@ -38,13 +41,19 @@ extern "C" void run(const float* samples, u16* picture, codes::Sample* plane0, c
                     const int down = y * FACTOR + output % SAMPLES / FACTOR, across = x * FACTOR + output % FACTOR;
                     const bool is_there = x >= 0 && x < width && y >= 0 && y < height;
                     const long long row = (long long)plane * height * FACTOR + down;
-                    write_shared((output * STAGE_PITCH + pixel) * 4,
-                                 is_there ? samples[row * width * FACTOR + across] : NAN);
+                    product[output * WIDTH + pixel] = is_there ? sums[row * width * FACTOR + across] : NAN;
                 }
-            for (int thread = 0; thread < WARPGROUP; ++thread) {
-                threadIdx.x = thread;
-                const StoreCodes finish{{picture, (long long)height * width}, surface, work, {bias, 0}, width, top};
-                finish(nothing, unit, 0);
+            for (int i = 0; i < 2 * WARPGROUP; ++i) {
+                threadIdx.x = i % WARPGROUP;
+                float own[SUMS];
+                take_sums(own, product);
+                StoreCodes finish{{picture, (long long)height * width}, surface, work, {scale, bias, 0}, width, top};
+                if (i < WARPGROUP) {
+                    finish.through.put(own, 0);
+                } else {
+                    finish.read_ahead(unit);
+                    finish(own, unit, 0);
+                }
             }
         }
     }
@@ -72,7 +81,7 @@ def machine(launcher):
 @pytest.fixture(scope="module")
 def compiled(folder):
     compiler = HostCompiler(folder)
-    return lambda arch, text: compiled_wgmma(surface_source(arch, text), RUN, compiler)
+    return lambda *how: compiled_wgmma(surface_source(*how), TAKE_SUMS + RUN, compiler)
 
 
 def converted(machine, picture: np.ndarray, surface: SurfaceDescriptor, *, dither: bool) -> list[np.ndarray]:
@@ -84,20 +93,26 @@ def converted(machine, picture: np.ndarray, surface: SurfaceDescriptor, *, dithe
     return planes
 
 
-def check(machine, compiled, arch, name, location, size, *, rows=None, top=0, blocks=1, dither=False) -> None:
+def check(
+    machine, compiled, arch, name, location, size, *, rows=None, top=0, blocks=1, dither=False, itemsize=2
+) -> None:
     rng = np.random.default_rng(sum(size))
     (width, height), factor = size, arch.factor
     rows = rows or Rows(0, height)
     surface = Reference.descriptor(name, width * factor, (top + height) * factor, 1, False, location)
     made = codes(surface, factor, dither=dither)
-    samples = rng.normal(0.3, 0.4, (3, height * factor, width * factor)).astype(np.float32)
+    sums = rng.normal(0.3, 0.4, (3, height * factor, width * factor)).astype(np.float32)
+    bias, scale = random_ends(rng, arch, itemsize)
+    scaled = sums.astype(np.float64) * of_samples(scale, arch, height, width)
+    samples = (scaled + of_samples(bias, arch, height, width)).astype(np.float32)
     picture = rng.random((3, height, width)).astype(np.float16)
     placed = layout(surface)
     raw = np.full(placed.nbytes, 0xA5, np.uint8)
     planes = [placed.planes[number] for number in made.planes]
-    pointers = [samples.ctypes.data, picture.ctypes.data, *(raw.ctypes.data + plane.offset for plane in planes)]
-    work = surface_tiling(arch, made).work(rows, width)
-    compiled(arch, made)(
+    arrays = sums, bias, scale, picture
+    pointers = [*(each.ctypes.data for each in arrays), *(raw.ctypes.data + plane.offset for plane in planes)]
+    work = surface_tiling(arch, made, itemsize).work(rows, width)
+    compiled(arch, made, itemsize)(
         *map(ctypes.c_void_p, pointers),
         *(ctypes.c_longlong(plane.pitch) for plane in planes),
         *(height, width, top, *work, min(blocks, work[1] * work[2])),
@@ -116,14 +131,14 @@ def check(machine, compiled, arch, name, location, size, *, rows=None, top=0, bl
 
 
 @pytest.mark.parametrize(
-    ("name", "location", "factor"),
-    [("nv12", "LEFT", 4), ("p010le", "CENTER", 2), ("yuv420p", "LEFT", 2), ("yuv444p10le", "LEFT", 1)],
+    ("name", "location", "factor", "itemsize"),
+    [("nv12", "LEFT", 4, 1), ("p010le", "CENTER", 2, 2), ("yuv420p", "LEFT", 2, 2), ("yuv444p10le", "LEFT", 1, 1)],
 )
-def test_the_codes_of_any_picture_are_those_of_the_converter(machine, compiled, name, location, factor):
+def test_the_codes_of_any_picture_are_those_of_the_converter(machine, compiled, name, location, factor, itemsize):
     arch = architecture(64, factor, clip=name == "p010le")
     for size in [(1, 1), (1, 5), (127, 2), (128, 3), (260, 9)]:
         for blocks in (1, 5):
-            check(machine, compiled, arch, name, location, size, blocks=blocks)
+            check(machine, compiled, arch, name, location, size, blocks=blocks, itemsize=itemsize)
 
 
 def test_of_a_strip_only_the_rows_asked_for_are_written_where_they_belong(machine, compiled):

@@ -55,6 +55,11 @@ __device__ inline void write_shared(u32 address, float value) {
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
 }
 
+// Neighbours.
+__device__ inline void write_pair(u32 address, float first, float second) {
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(first), "f"(second) : "memory");
+}
+
 // See load_weights.
 __device__ inline int product_row(int i, int half) {
     return threadIdx.x % WARPGROUP / 32 * 16 + i + 8 * half;
@@ -92,9 +97,7 @@ struct Stage {
         const u32 row = stage + (output * STAGE_PITCH + threadIdx.x % 4 * 2) * 4;
 #pragma unroll
         for (int i = 0; i < WIDTH / 8; ++i)
-            asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(row + i * 32),
-                         "f"(scaled(sums[4 * i + 2 * half], half)), "f"(scaled(sums[4 * i + 2 * half + 1], half))
-                         : "memory");
+            write_pair(row + i * 32, scaled(sums[4 * i + 2 * half], half), scaled(sums[4 * i + 2 * half + 1], half));
     }
 
     __device__ void wait() const {
