@@ -24,7 +24,6 @@ from rave_trio.inference.compact import wgmma_kernels
 from rave_trio.inference.compact.kernels_protocol import FEATURES, Architecture, Parameters, Planes, Resampling, Rows
 from rave_trio.inference.compact.wgmma_kernels import (
     ARCH,
-    FP8,
     WgmmaKernels,
     resized_source,
     resizes_at_once,
@@ -63,33 +62,45 @@ def test_the_trunk_compiles_without_spills_and_its_products_run_side_by_side(fea
 
 @pytest.mark.parametrize("features", [64, 128])
 def test_the_trunk_in_fp8_compiles_so_too(features):
-    for precision in FP8:
-        assert complaints(trunk_source(trunk_tiling(features, precision)).code) == []
+    assert complaints(trunk_source(trunk_tiling(features, 1)).code) == []
 
 
-@pytest.mark.parametrize(("features", "factor"), [(16, 4), (32, 4), (48, 4), (64, 4), (64, 3), (64, 2), (64, 1)])
-def test_the_tail_compiles_so_too(features, factor):
-    assert complaints(tail_source(Architecture(features, factor, skip=True, clip=True)).code) == []
+@pytest.mark.parametrize(
+    ("features", "factor", "itemsize"),
+    [
+        *((16, 4, 2), (32, 4, 2), (48, 4, 2), (64, 4, 2), (64, 3, 2), (64, 2, 2), (64, 1, 2)),
+        *((16, 4, 1), (64, 4, 1), (96, 4, 1), (128, 4, 1), (128, 1, 1)),
+    ],
+)
+def test_the_tail_compiles_so_too(features, factor, itemsize):
+    assert complaints(tail_source(Architecture(features, factor, skip=True, clip=True), itemsize).code) == []
 
 
 def test_the_tail_compiles_so_too_where_a_resize_follows():
     assert complaints(tail_source(Architecture(64, 4, skip=True, clip=True, resampling=NEAREST)).code) == []
 
 
-@pytest.mark.parametrize(("features", "scale", "factor"), [(64, 2, 4), (16, 1, 4), (32, 2, 4), (48, 1, 3)])
-def test_the_tail_that_resizes_compiles_so_too(features, scale, factor):
+@pytest.mark.parametrize(
+    ("features", "scale", "factor", "itemsize"),
+    [(64, 2, 4, 2), (16, 1, 4, 2), (32, 2, 4, 2), (48, 1, 3, 2), (64, 2, 4, 1), (96, 2, 4, 1), (128, 2, 4, 1)],
+)
+def test_the_tail_that_resizes_compiles_so_too(features, scale, factor, itemsize):
     resizing = Architecture(features, factor, skip=True, clip=True, resampling=cubic(scale, factor))
-    assert resizes_at_once(resizing)
-    assert complaints(resized_source(resizing).code) == []
+    assert resizes_at_once(resizing, itemsize)
+    assert complaints(resized_source(resizing, itemsize).code) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "location", "features", "factor"),
-    [("nv12", "LEFT", 64, 4), ("p010le", "LEFT", 48, 4), ("yuv420p", "CENTER", 16, 2), ("yuv444p", "LEFT", 32, 1)],
+    ("name", "location", "features", "factor", "itemsize"),
+    [
+        *(("nv12", "LEFT", 64, 4, 2), ("p010le", "LEFT", 48, 4, 2), ("yuv420p", "CENTER", 16, 2, 2)),
+        *(("yuv444p", "LEFT", 32, 1, 2), ("nv12", "LEFT", 128, 4, 1)),
+    ],
 )
-def test_the_tail_that_ends_in_a_surface_compiles_so_too(name, location, features, factor):
+def test_the_tail_that_ends_in_a_surface_compiles_so_too(name, location, features, factor, itemsize):
     made = codes(Reference.descriptor(name, 7680, 4320, 1, False, location), factor, dither=name == "nv12")
-    assert complaints(surface_source(Architecture(features, factor, skip=True, clip=True), made).code) == []
+    arch = Architecture(features, factor, skip=True, clip=True)
+    assert complaints(surface_source(arch, made, itemsize).code) == []
 
 
 def test_a_surface_that_the_tail_does_not_write_or_that_follows_a_resize_or_many_features_is_the_converters(launches):
@@ -111,7 +122,7 @@ def test_strips_of_a_tail_overlap_by_a_pixel_where_chroma_looks_to_the_left(laun
         tail(None, 256, Planes(1, 2), picture, 7, 500, 1920, Rows(3, 490), Parameters(5, 6))
         (_, _, args) = launches.put_there.pop()
         planes = [1 << 20, (1 << 20) + 7680 * 4320, (1 << 20) + 7680 * 4320, 7680, 7680, 7680]
-        assert [int(number) for number in args[5:]] == [*planes, 1920, 7, 3, 487, strips]
+        assert [int(number) for number in args[6:]] == [*planes, 1920, 7, 3, 487, strips]
 
 
 def test_a_resize_that_looks_far_or_has_many_results_or_follows_many_features_is_a_kernel_of_its_own():
@@ -207,35 +218,50 @@ def test_nothing_is_written_beyond_the_rows_asked_for(launches):
     assert target[:2] == (512, (20, 100, 16))
 
 
-def test_a_layer_in_fp8_has_a_kernel_of_its_own(launches):
+def test_in_fp8_activations_and_weights_are_of_one_byte(launches):
     made = kernels(launches, 64, fp8=True)
-    for parameters in (Parameters(1, 2, 3, scale=4), Parameters(1, 2, 3, scale=4, narrow=True)):
-        made.trunk(None, 256, 512, 90, 100, Rows(0, 90), parameters)
-    (_, _, to_fp16), (_, _, to_fp8) = launches.put_there
-    assert [each[3] for each in to_fp16[:3]] == [1, 2, 1]
-    assert [each[3] for each in to_fp8[:3]] == [1, 1, 1]
+    made.trunk(None, 256, 512, 90, 100, Rows(0, 90), Parameters(1, 2, 3, scale=4))
+    made.tail(None, 256, Planes(5, 6), Planes(7, 8), 90, 100, Rows(0, 90), Parameters(1, 2, scale=4))
+    (_, _, trunk), (_, _, tail) = launches.put_there
+    assert [each[3] for each in trunk[:3]] == [1, 1, 1]
+    assert [each[3] for each in tail[:2]] == [1, 1]
+    assert trunk[3:6] == (2, 3, 4)
+    assert tail[2:6] == (2, 4, 5, 6)
+
+
+def test_remainders_lie_behind_activations_where_a_layer_has_to_do_with_them(launches):
+    made = kernels(launches, 64, fp8=True)
+    for remains in (True, False):
+        made.trunk(None, 256, 1 << 20, 90, 100, Rows(0, 80), Parameters(1, 2, 3, 4, remains))
+    (_, _, with_them), (_, _, without) = launches.put_there
+    assert with_them[6:8] == (256 + 90 * 100 * 64, (1 << 20) + 80 * 100 * 64)
+    assert without[6:8] == (0, 0)
 
 
 @pytest.mark.parametrize(
-    ("features", "resampling", "names"),
+    ("features", "fp8", "resampling", "names"),
     [
-        (64, None, ["compact_tail_64"]),
-        (64, cubic(2, 4), ["compact_tail_resized_64"]),
-        (64, cubic(3, 4), ["resize", "compact_tail_64"]),
-        (128, None, ["tail"]),
-        (128, cubic(2, 4), ["resize", "tail"]),
+        (64, False, None, ["compact_tail_64"]),
+        (64, False, cubic(2, 4), ["compact_tail_resized_64"]),
+        (64, False, cubic(3, 4), ["resize", "compact_tail_64"]),
+        (128, False, None, ["tail"]),
+        (128, False, cubic(2, 4), ["resize", "tail"]),
+        (128, True, None, ["compact_tail_128"]),
+        (128, True, cubic(2, 4), ["compact_tail_resized_128"]),
     ],
 )
-def test_of_the_other_kernels_only_those_are_compiled_that_an_architecture_needs(launches, features, resampling, names):
-    WgmmaKernels(Architecture(features, 4, True, False, resampling), launches, None)
+def test_of_the_other_kernels_only_those_are_compiled_that_an_architecture_needs(
+    launches, features, fp8, resampling, names
+):
+    WgmmaKernels(Architecture(features, 4, True, False, resampling), launches, None, fp8=fp8)
     assert launches.made == ["head", f"compact_trunk_{features}", *names]
 
 
-def test_a_tail_of_many_features_is_that_of_the_other_kernels(launches):
+def test_a_tail_of_many_features_in_fp16_is_that_of_the_other_kernels(launches):
     made = WgmmaKernels(Architecture(128, 4, True, False), launches, None)
     made.tail(None, 256, Planes(1, 2), Planes(3, 4), 5, 6, Rows(0, 5), Parameters(7, 8))
     [(kernel, _, args)] = launches.put_there
-    assert (kernel, [int(arg) for arg in args]) == ("tail", [256, 1, 2, 3, 4, 7, 8, 5, 6, 0, 5])
+    assert (kernel, [int(arg) for arg in args]) == ("tail", [256, 1, 2, 3, 4, 7, 8, 0, 5, 6, 0, 5])
 
 
 def test_features_that_are_not_padded_are_refused(launches):

@@ -119,7 +119,9 @@ struct StoreActivations {
         const int chunk = first_row % OF_EACH_ROW * ITEM_BYTES / 16 + lane / 8 % CHUNKS;
         const int pixel = 8 * (lane / 8 / CHUNKS) + lane % 8;  // of the first ones; eight further the swizzle is the same
         const u32 place = row + swizzled(pixel * OUTPUT_PIXEL + chunk * 16, OUTPUT_PIXEL);
+#if ITEM_BYTES == 1
         FourWords has = {};
+#endif
 #pragma unroll
         for (int i = 0; i < WIDTH / 8; i += 4 / CHUNKS) {
             u32 matrices[4];
