@@ -53,6 +53,15 @@ def make(request, machine):
     return Maker(machine, kernels_for((9, 0) if request.param == "9.0" else (8, 0)))
 
 
+@pytest.fixture
+def make_fp8(machine):
+    from rave_trio.inference.compact.kernel_sets import kernels_for
+
+    if machine.device.compute_capability != (9, 0):
+        pytest.skip("these kernels are for compute capability 9.0")
+    return Maker(machine, kernels_for((9, 0), fp8=True))
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_goes_in_and_comes_out(machine, make, reference, name):
     check(machine, make, reference, Case(name, name, size=(134, 21)))
@@ -74,6 +83,25 @@ def test_pictures_of_any_size_by_any_factor(machine, make, reference, size, fact
 @pytest.mark.parametrize("features", [16, 24, 32, 48, 64, 96, 128])
 def test_any_features(machine, make, reference, features):
     check(machine, make, reference, Case(size=(200, 50), features=features, factor=4))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(Case(size=(200, 50), features=features, factor=4) for features in (16, 24, 32, 48, 64, 96, 128)),
+        *(Case(size=size, features=64, factor=4) for size in ((1, 1), (127, 5), (129, 9))),
+        Case("p010le", "p010le", "CENTER", (382, 21), features=128, factor=2, clip=True),
+        Case("yuv444p", "yuv444p", size=(150, 40), features=64, factor=1, dither=True, skip=False),
+        *(
+            Case(size=(134, 45), features=64, factor=4, resampling=of, strip=7)
+            for of in (None, cubic(2, 4), cubic(3, 4))
+        ),
+        Case(size=(134, 45), features=128, factor=4, resampling=cubic(2, 4)),
+    ],
+    ids=str,
+)
+def test_networks_in_fp8(machine, make_fp8, reference, case):
+    check(machine, make_fp8, reference, case)
 
 
 @pytest.mark.parametrize("source", ["nv12", "p010le"])

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import functools
 
-import attrs
 import numpy as np
 import pytest
 
 pytest.importorskip("cuda.core")
 
-from compact_kernels import SIZES, KernelContract, Rig, assert_close, check_fp8_trunk, picture_of
+from compact_kernels import (
+    SIZES,
+    KernelContract,
+    Rig,
+    assert_close,
+    check_fp8_head,
+    check_fp8_trunk,
+    picture_of,
+)
 from compact_reference import (
     Layer,
     architecture,
@@ -18,10 +25,7 @@ from compact_reference import (
     enlarged,
     from_sums,
     packed,
-    padded,
     random_layer,
-    remainders_as_pixels_lie,
-    remainders_as_threads_hold,
     resampled,
     through,
 )
@@ -30,8 +34,6 @@ from cuda.bindings import driver
 from rave_trio.devices.driver import check
 from rave_trio.inference.compact.kernels_protocol import (
     FEATURES,
-    FP8,
-    REMAINDER_PIXELS,
     Architecture,
     Parameters,
     Planes,
@@ -39,7 +41,7 @@ from rave_trio.inference.compact.kernels_protocol import (
     Rows,
 )
 from rave_trio.inference.compact.sums import summed
-from rave_trio.inference.compact.wgmma_kernels import TAIL_FEATURES, WgmmaKernels
+from rave_trio.inference.compact.wgmma_kernels import WgmmaKernels, has_tail
 
 
 def rig_for(cuda, **how):
@@ -57,7 +59,16 @@ def rig(cuda):
 
 @pytest.fixture
 def fp8(cuda):
+    """In fp8, with a tail that resizes."""
     rig = rig_for(cuda, fp8=True)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def fp8_apart(cuda):
+    """In fp8, with a resize of its own."""
+    rig = rig_for(cuda, fp8=True, at_once=False)
     yield rig
     rig.close()
 
@@ -157,21 +168,46 @@ def test_a_graph_of_layers_does_what_the_launches_do(rig):
     assert (rig.download(memory, x.shape) == expected).all()
 
 
-class ThreadsRemainders:
-    """As threads hold them, in rows of whole strips."""
-
-    def laid_out(self, remaining: np.ndarray) -> np.ndarray:
-        beyond = -remaining.shape[1] % REMAINDER_PIXELS
-        return remainders_as_threads_hold(np.pad(remaining, ((0, 0), (0, beyond), (0, 0))))
-
-    def found(self, memory: np.ndarray, height: int, width: int) -> np.ndarray:
-        return remainders_as_pixels_lie(memory, height)[:, :width]
-
-
-@pytest.mark.parametrize("precision", FP8, ids=str)
+@pytest.mark.parametrize("remains", [True, False])
 @pytest.mark.parametrize("features", FEATURES)
-def test_the_trunk_reads_and_writes_fp8(fp8, features, precision):
-    check_fp8_trunk(fp8, features, precision, ThreadsRemainders())
+def test_the_head_writes_fp8(fp8, features, remains):
+    check_fp8_head(fp8, features, remains=remains)
+
+
+@pytest.mark.parametrize("remains", [True, False])
+@pytest.mark.parametrize("features", FEATURES)
+def test_the_trunk_reads_and_writes_fp8(fp8, features, remains):
+    check_fp8_trunk(fp8, features, remains=remains, in_halves=True)
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_the_tail_reads_fp8(fp8, features):
+    for height, width in SIZES:
+        KernelContract().check_tail(fp8, architecture(features), height, width)
+
+
+@pytest.mark.parametrize("features", [64, 128])
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_the_tail_in_fp8_shuffles_by_any_factor_and_writes_pictures_that_begin_anywhere(fp8, features, factor):
+    for height, width in SIZES:
+        KernelContract().check_tail(fp8, architecture(features, factor, clip=True), height, width)
+    KernelContract().check_tail(fp8, architecture(features, factor, skip=False), 40, 64, shift=1)
+
+
+@pytest.mark.parametrize("features", [64, 128])
+def test_the_tail_in_fp8_writes_only_the_rows_asked_for(fp8, features):
+    for begin, end in [(0, 1), (3, 30), (17, 40), (39, 40)]:
+        KernelContract().check_tail(fp8, architecture(features), 40, 190, Rows(begin, end))
+
+
+def test_the_tail_in_fp8_leaves_to_the_resize_what_is_the_resizes(fp8_apart):
+    for scale in (2, 3):
+        arch = architecture(64, 4, clip=True, resampling=cubic(scale, 4))
+        KernelContract().check_tail(fp8_apart, arch, 37, 200)
+
+
+def test_the_tail_in_fp8_computes_a_whole_frame(fp8):
+    KernelContract().check_tail(fp8, architecture(64), 720, 1280, dtype=np.float32)
 
 
 def test_the_largest_picture_is_computed_to_its_last_pixel(rig):
@@ -208,12 +244,11 @@ class Resizing:
     def __init__(self, rig, arch: Architecture, height: int, width: int, dtype=np.float64) -> None:
         rng = np.random.default_rng()
         factor = arch.factor
-        self.rig, self.arch = rig, arch
-        self.x = activations(height, width, arch.features)
+        self.rig, self.arch, self.kernels = rig, arch, rig.kernels(arch)
+        self.x, _ = rig.activations(activations(height, width, arch.features), fp8=self.kernels.fp8)
         self.picture = picture_of(rng, height, width)
         tail = summed(random_layer(rng, 3 * factor**2, arch.features, activates=False), arch)
-        layer = attrs.evolve(tail, weights=tail.weights.astype(np.float16))
-        self.parameters = rig.parameters(packed(layer, arch.outputs), padded(layer.bias, arch.outputs))
+        layer, self.parameters = rig.tail(tail, arch.outputs, fp8=self.kernels.fp8)
         sums, sizes = through(self.x, layer, dtype)
         self.expected = from_sums(sums, factor, arch.resampling)
         self.size = from_sums(sizes, factor, sizes_of(arch.resampling))
@@ -228,11 +263,11 @@ class Resizing:
         held = held or Rows(0, self.x.shape[0])
         x, picture = self.x[held.begin : held.end], self.picture[:, held.begin : held.end]
         height, width = x.shape[:2]
-        (source, _), (skip, _) = self.rig.guarded(x), self.rig.guarded(picture, shift)
+        (_, source), (skip, _) = self.rig.activations(x, fp8=self.kernels.fp8), self.rig.guarded(picture, shift)
         shape = (3, height * self.arch.scale, width * self.arch.scale)
         target, memory = self.rig.poisoned(shape, shift)
         self.rig.put(
-            self.rig.kernels(self.arch).tail_resized, source, Planes(skip, height * width),
+            self.kernels.tail_resized, source, Planes(skip, height * width),
             Planes(target, shape[1] * shape[2]), height, width, rows, self.parameters,
         )  # fmt: skip
         return self.rig.download(memory, shape, shift)
@@ -243,7 +278,7 @@ class Resizing:
         window = slice(rows.begin * self.arch.scale, rows.end * self.arch.scale)
         assert np.isnan(out[:, : window.start]).all()
         assert np.isnan(out[:, window.stop :]).all()
-        assert_close(out[:, window], self.expected[:, window], self.size[:, window])
+        assert_close(out[:, window], self.expected[:, window], self.size[:, window], fp8=self.kernels.fp8)
 
 
 def sizes_of(resampling: Resampling) -> Resampling:
@@ -257,11 +292,27 @@ RESIZED_SIZES = [*SIZES, (3, 126), (2, 127), (300, 253)]
 
 
 @pytest.mark.parametrize("skip", [True, False])
-@pytest.mark.parametrize("features", TAIL_FEATURES)
+@pytest.mark.parametrize("features", [each for each in FEATURES if has_tail(each)])
 def test_the_tail_resizes_any_size(at_once, features, skip):
     arch = architecture(features, 4, skip=skip, clip=not skip, resampling=cubic(2, 4))
     for height, width in RESIZED_SIZES:
         Resizing(at_once, arch, height, width).check()
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("features", FEATURES)
+def test_the_tail_in_fp8_resizes_any_size(fp8, features, skip):
+    arch = architecture(features, 4, skip=skip, clip=not skip, resampling=cubic(2, 4))
+    for height, width in RESIZED_SIZES:
+        Resizing(fp8, arch, height, width).check()
+
+
+@pytest.mark.parametrize("features", [64, 128])
+def test_the_tail_in_fp8_resizes_by_other_factors_to_where_pictures_begin(fp8, features):
+    for scale, factor in [(1, 3), (1, 4)]:
+        arch = architecture(features, factor, resampling=cubic(scale, factor))
+        for shift, (height, width) in enumerate(RESIZED_SIZES):
+            Resizing(fp8, arch, height, width).check(shift=shift % 4)
 
 
 @pytest.mark.parametrize(("scale", "factor"), [(1, 3), (1, 4)])
@@ -291,9 +342,10 @@ def test_only_the_resized_rows_asked_for_are_written(at_once):
         resizing.check(Rows(begin, end))
 
 
-def test_a_resized_strip_gives_the_same_numbers_as_the_whole(at_once):
+@pytest.mark.parametrize("precision", ["at_once", "fp8"])
+def test_a_resized_strip_gives_the_same_numbers_as_the_whole(request, precision):
     """Bit by bit, where two rows beyond its own are held, and where the picture ends."""
-    resizing = Resizing(at_once, architecture(64, 4, resampling=cubic(2, 4)), 60, 260)
+    resizing = Resizing(request.getfixturevalue(precision), architecture(64, 4, resampling=cubic(2, 4)), 60, 260)
     whole = resizing.computed(Rows(0, 60))
     for begin, end in [(0, 7), (7, 8), (8, 41), (41, 60)]:
         held = Rows(max(0, begin - 2), min(60, end + 2))
@@ -302,9 +354,12 @@ def test_a_resized_strip_gives_the_same_numbers_as_the_whole(at_once):
         assert (own == whole[:, begin * 2 : end * 2]).all()
 
 
-def test_frames_resized_one_after_the_other_are_all_alike(at_once):
+@pytest.mark.parametrize("precision", ["at_once", "fp8"])
+def test_frames_resized_one_after_the_other_are_all_alike(request, precision):
     """Whatever the warpgroups' order: what a row hands on is there before it is read."""
-    resizing = Resizing(at_once, architecture(64, 4, resampling=cubic(2, 4)), 300, 640, np.float32)
+    resizing = Resizing(
+        request.getfixturevalue(precision), architecture(64, 4, resampling=cubic(2, 4)), 300, 640, np.float32
+    )
     first = resizing.computed(Rows(0, 300))
     for _ in range(20):
         assert (resizing.computed(Rows(0, 300)) == first).all()
