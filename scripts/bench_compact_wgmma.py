@@ -1,6 +1,6 @@
 """Speed of the Compact family's wgmma kernels, beside a dense fp16 matrix product by PyTorch in the same run.
 
-    python scripts/bench_compact_wgmma.py [--features 64,128] [--sizes 1920x1080,1280x720] [--rounds 30] [--json]
+    python scripts/bench_compact_wgmma.py [--features 64,128] [--sizes 1920x1080,1280x720] [--fp8] [--rounds N] [--json]
 
 A round is one launch of a CUDA graph, timed with events.  The trunk's graph has 16 layers that write two buffers by
 turns, as a network does; those of the tail, and of the tail that resizes to x2, have 4 launches that write two pictures
@@ -39,7 +39,7 @@ from rave_trio.inference.compact.kernels_protocol import (
     remainders_at,
 )
 from rave_trio.inference.compact.resampling import Resize
-from rave_trio.inference.compact.wgmma_kernels import TAIL_FEATURES, WgmmaKernels
+from rave_trio.inference.compact.wgmma_kernels import WgmmaKernels, has_tail
 
 LAYERS = 16
 TAILS = 4
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--features", default="64,128,96,48,32,16")
     parser.add_argument("--sizes", default="1920x1080,1280x720,3840x2160,854x480,320x180")
-    parser.add_argument("--fp8", action="store_true", help="the trunk in e4m3, which has no tail")
+    parser.add_argument("--fp8", action="store_true", help="activations and weights in e4m3")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -110,11 +110,13 @@ class Bench:
         self._device, self._features, self._width, self._height = device, features, width, height
         self._stream = device.stream()
         self._architecture = Architecture(features, FACTOR, skip=True, clip=True)
-        self._kernels = WgmmaKernels(self._architecture, CudaLauncher(), self._stream, fp8=fp8)
-        self._has_tail = features in TAIL_FEATURES and not fp8
-        self._itemsize = 1 if fp8 else 2
+        self._fp8, self._itemsize = fp8, 1 if fp8 else 2
+        self._kernels = self._made(self._architecture)
         self._random = np.random.default_rng(1)
         self._memories: list[Any] = []
+
+    def _made(self, architecture: Architecture) -> WgmmaKernels:
+        return WgmmaKernels(architecture, CudaLauncher(), self._stream, fp8=self._fp8)
 
     def results(self, rounds: int) -> list[dict[str, Any]]:
         """Of the trunk, and of the tails."""
@@ -123,10 +125,10 @@ class Bench:
             flop = 2 * 9 * self._features * pixels
             moved = pixels * self._features * self._itemsize
             found = [self._result("trunk", self._trunk(rounds), flop * self._features, 2 * moved)]
-            if self._has_tail:
+            if has_tail(self._features, self._itemsize):
                 picture, flop = pixels * 3 * 2, flop * self._architecture.outputs
                 resized = attrs.evolve(self._architecture, resampling=HALVED)
-                resizing = WgmmaKernels(resized, CudaLauncher(), self._stream)
+                resizing = self._made(resized)
                 for name, tail, scale in (
                     ("tail", self._kernels.tail, FACTOR),
                     ("resized", resizing.tail_resized, resized.scale),
@@ -155,7 +157,7 @@ class Bench:
     def _trunk(self, rounds: int) -> list[float]:
         source = self._activations()
         buffers = [self._empty(self._activation_bytes()) for _ in range(2)]
-        layers = [self._layer(self._features) for _ in range(LAYERS)]
+        layers = [self._layer(self._features, E4M3_SPREAD) for _ in range(LAYERS)]
 
         def launches(raw: Any) -> None:
             at = source
@@ -167,7 +169,7 @@ class Bench:
         return self._times(launches, LAYERS, rounds)
 
     def _tail(self, tail: Callable[..., None], scale: int, rounds: int) -> list[float]:
-        source, layer = self._activations(), self._layer(self._architecture.outputs)
+        source, layer = self._activations(), self._layer(self._architecture.outputs, 1)
         pixels = self._height * self._width
         picture = Planes(self._put(self._random.random(3 * pixels, np.float32).astype(np.float16)), pixels)
         targets = [Planes(self._empty(3 * pixels * scale**2 * 2), pixels * scale**2) for _ in range(2)]
@@ -212,7 +214,8 @@ class Bench:
             return 2 * self._height * self._width * self._features
         return remainders_at(*size, self._features) + remainder_bytes(*size)
 
-    def _layer(self, outputs: int) -> Parameters:
+    def _layer(self, outputs: int, written: float) -> Parameters:
+        """In fp8 with results of the spread ``written``; else they are as what was read."""
         spread = (1.9 / (9 * self._features)) ** 0.5
         weights = self._numbers(9 * outputs * self._features, spread)
         bias = self._random.normal(0, 0.1, outputs).astype(np.float32)
@@ -220,7 +223,7 @@ class Bench:
         addresses = [self._put(array) for array in (weights, bias, slope)]
         if self._itemsize == 2:
             return Parameters(*addresses)
-        scale = np.repeat(np.float32([spread / E4M3_SPREAD, 0.1]), [outputs, REMAINING])
+        scale = np.repeat(np.float32([spread / E4M3_SPREAD**2 * written, 0.1]), [outputs, REMAINING])
         return Parameters(*addresses, scale=self._put(scale), remains=True)
 
     def _numbers(self, count: int, spread: float) -> np.ndarray:

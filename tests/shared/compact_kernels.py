@@ -335,7 +335,7 @@ def check_fp8_head(rig: Rig, features: int, *, remains: bool, sizes=SIZES) -> No
         source = Planes(rig.guarded(picture)[0], height * width)
         target = Fp8Target(rig, rows, width, features, remains=remains)
         rig.put(head, source, target.address, height, width, rows, parameters)
-        expected, size = through(picture.transpose(1, 2, 0), layer)
+        expected, size = through(picture.transpose(1, 2, 0), layer, fp8=True)
         target.check(expected, size * SUM_ROUNDING)
 
 
@@ -348,7 +348,7 @@ def check_fp8_trunk(
     rounding: float = E4M3_SUM_ROUNDING,
     in_halves: bool = False,
 ) -> None:
-    """A layer in e4m3 at any size and in a window of rows; ``in_halves`` if sums with remainders become fp16 first."""
+    """A layer in e4m3 at any size and in a window of rows; ``in_halves`` if fp16 is what sums become first."""
     rng = np.random.default_rng()
     layer, codes, scale = in_e4m3(random_layer(rng, features, features, activates=True), features)
     shares = rng.uniform(-2, 2, REMAINING).astype(np.float32)
@@ -366,11 +366,12 @@ def check_fp8_trunk(
             added = e4m3.decoded(remaining) * shares
         target = Fp8Target(rig, rows, width, features, remains=remains)
         rig.put(trunk, rig.guarded(source)[0], target.address, height, width, rows, parameters)
-        expected, size = through(e4m3.decoded(codes), layer, added=added)
+        expected, size = through(e4m3.decoded(codes), layer, added=added, fp8=True)
         slack = rounding * size
-        if remains and in_halves:
-            steps = 4 * np.abs(expected[:, :, REMAINING_CHANNELS]) + 2 * steepness * np.abs(added)
-            slack[:, :, REMAINING_CHANNELS] += FP16_ROUNDING * steps + SMALLEST
+        if in_halves:  # the sum, then with what is added, the slope, and the product
+            slack += 4 * FP16_ROUNDING * np.abs(expected) + SMALLEST
+            if remains:
+                slack[:, :, REMAINING_CHANNELS] += 2 * FP16_ROUNDING * steepness * np.abs(added)
         target.check(expected, slack)
 
 

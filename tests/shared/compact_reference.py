@@ -62,10 +62,10 @@ def convolution(x: np.ndarray, weights: np.ndarray, bias: np.ndarray, dtype) -> 
 
 
 def through(
-    x: np.ndarray, layer: Layer, dtype=np.float64, added: np.ndarray | None = None
+    x: np.ndarray, layer: Layer, dtype=np.float64, *, added: np.ndarray | None = None, fp8: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The layer's result, and the sum of the sizes of all that is added up, which bounds the errors of the sums;
-    ``added`` goes into the sums of those channels that have remainders.
+    ``added`` goes into the sums of those channels that have remainders.  With ``fp8`` it is bent as what becomes e4m3.
     """
     result = convolution(x, layer.weights, layer.bias, dtype)
     size = convolution(np.abs(x), np.abs(layer.weights), np.abs(layer.bias), dtype)
@@ -73,7 +73,8 @@ def through(
         result[:, :, REMAINING_CHANNELS] += added
         size[:, :, REMAINING_CHANNELS] += np.abs(added)
     if layer.slope is not None:
-        result = np.where(result > 0, result, layer.slope * result)
+        bent = layer.slope * result
+        result = np.maximum(result, bent) if fp8 else np.where(result > 0, result, bent)
         size *= np.maximum(1, np.abs(layer.slope))
     return result, size
 
