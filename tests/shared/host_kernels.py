@@ -53,8 +53,7 @@ class HostCompiler:
 
 REPLACED = (
     *("float read_shared(", "void write_shared(", "void write_pair(", "float read_sample(", "u32 two_halves("),
-    *("void store_transposed(", "u32 two_limited_halves(", "u32 halves_fma(", "u32 halves_minus(", "u32 halves_max("),
-    *("u32 halves_times(", "void from_e4m3(", "u32 to_e4m3("),
+    "void store_transposed(",
 )
 """Functions of the wgmma kernels that wgmma_words.hpp has in place of theirs."""
 
@@ -146,11 +145,19 @@ class HostMachine:
 
 def compiled_wgmma(source: KernelSource, run: str, compiler: HostCompiler) -> Any:
     """The function ``run`` of the text of that name behind a wgmma kernel's, which it may call between barriers."""
-    code = source.code.replace("asm volatile(", "ASM(").replace("asm(", "ASM(")
+    code = without(source.code, "inference/compact", "pairs.cuh")
+    code = code.replace("asm volatile(", "ASM(").replace("asm(", "ASM(")
     for name in REPLACED:
         assert code.count(name) <= 1
         code = code.replace(name, name.replace(" ", " device_"))
     return compiler(f'#include "{WORDS.with_name("wgmma_words.hpp")}"\n{code}\n{run}').run
+
+
+def without(code: str, room: str, name: str) -> str:
+    """Without the text of that file, which a kernel may have in it once."""
+    text = resources.files("rave_trio").joinpath(room, "kernels", name).read_text("utf-8")
+    assert code.count(text) <= 1
+    return code.replace(text, "")
 
 
 RUN_MMA = """
@@ -160,9 +167,7 @@ extern "C" void run(const int* grid, const Word* words) { launch(%s, THREADS, gr
 
 def compiled_mma(source: KernelSource, compiler: HostCompiler) -> Any:
     """A whole mma.sync kernel, called with the two sizes of its grid, and its arguments as 64-bit words."""
-    code = source.code.replace("extern __shared__", "extern")
-    for room, name in (("color/cuda", "half.cuh"), ("inference/compact", "instructions.cuh")):
-        text = resources.files("rave_trio").joinpath(room, "kernels", name).read_text("utf-8")
-        assert code.count(text) == 1
-        code = code.replace(text, "")
+    code = without(source.code, "color/cuda", "half.cuh")
+    code = without(without(code, "inference/compact", "instructions.cuh"), "inference/compact", "pairs.cuh")
+    code = code.replace("extern __shared__", "extern")
     return compiler(f'#include "{WORDS.with_name("mma_words.hpp")}"\n{code}\n{RUN_MMA % source.name}').run

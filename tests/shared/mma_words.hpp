@@ -2,6 +2,8 @@
 // block are fibers, which take turns where they wait, and what a warp does together is done by the last of its lanes to come.
 // Shared memory that a launch gives is an array, an address an offset in it.  Copies are there at once.
 
+#include "pairs.hpp"
+
 #include <cstdlib>
 #include <ucontext.h>
 #include <utility>
@@ -108,13 +110,6 @@ static unsigned int __shfl_xor_sync(unsigned int, unsigned int word, int distanc
     return found;
 }
 
-static unsigned int __byte_perm(unsigned int low, unsigned int high, unsigned int places) {
-    const unsigned long long both = low | (unsigned long long)high << 32;
-    unsigned int made = 0;
-    for (int i = 0; i < 4; ++i) made |= (unsigned int)(both >> 8 * (places >> 4 * i & 7) & 255) << 8 * i;
-    return made;
-}
-
 static void __syncthreads() {
     const int phase = whole_block.phase;
     arrived(whole_block);
@@ -175,32 +170,6 @@ static void load_matrices(unsigned int (&matrices)[4], Shared row) {
     });
 }
 
-// The numbers of e4m3 by their codes.
-static const struct Numbers {
-    float of[256];
-
-    Numbers() {
-        for (int code = 0; code < 256; ++code) {
-            const int exponent = code >> 3 & 15, fraction = code & 7;
-            const float size =
-                exponent ? std::ldexp(8.0f + fraction, exponent - 10) : std::ldexp((float)fraction, -9);
-            of[code] = (code & 127) == 127 ? NAN : code & 128 ? -size : size;
-        }
-    }
-} numbers;
-
-// Rounded to nearest even, limited to 448.
-static unsigned char to_code(float value) {
-    const unsigned char sign = std::signbit(value) ? 128 : 0;
-    if (std::isnan(value)) return 127;
-    const float size = std::fabs(value);
-    int code = 0;
-    for (int step = 64; step > 0; step /= 2)
-        if (numbers.of[code + step] <= size) code += step;
-    const float below = size - numbers.of[code], above = numbers.of[code + 1] - size;
-    return sign | (above < below || (above == below && code % 2) ? code + 1 : code);
-}
-
 // Of 32 bytes, as many numbers as they are.
 template <int BYTES> static void numbers_of(const unsigned char* bytes, float* found) {
     for (int i = 0; i < 32 / BYTES; ++i)
@@ -247,14 +216,7 @@ static void multiply_add_e4m3(float (&sums)[4], const unsigned int (&a)[4], unsi
     multiplied<1>(sums, a, b0, b1);
 }
 
-static unsigned int halves(float low, float high) {
-    Half both[2];
-    from_float(low, both[0]);
-    from_float(high, both[1]);
-    return both[0].bits | (unsigned int)both[1].bits << 16;
-}
-
-static unsigned int two_e4m3(float low, float high) { return to_code(low) | to_code(high) << 8; }
+static unsigned int halves(float low, float high) { return two_halves(low, high); }
 
 // An argument of a launch.
 struct Word {

@@ -50,7 +50,9 @@ class ConvolutionKernel:
 def head_source(architecture: Architecture, *, fp8: bool = False) -> KernelSource:
     """The first convolution, whose results are e4m3 with ``fp8``."""
     constants = [f"constexpr int FEATURES = {architecture.features};", f"#define ITEM_BYTES {1 if fp8 else 2}"]
-    return _source("head", constants, "instructions.cuh", "features.cuh", "remainders.cuh", "pictures.cuh", "head.cu")
+    return _source(
+        "head", constants, "instructions.cuh", "features.cuh", "pairs.cuh", "remainders.cuh", "pictures.cuh", "head.cu"
+    )
 
 
 def trunk_kernel(
@@ -60,7 +62,7 @@ def trunk_kernel(
     features = architecture.features
     tiling = tiling or tiling_of(features, features, arch, input_bytes=1 if fp8 else 2)
     constants = [*tiling.constants(), flag("GATHERED", True)]
-    files = ("instructions.cuh", "features.cuh", "remainders.cuh", "mma_convolution.cuh", "mma_trunk.cu")
+    files = ("instructions.cuh", "features.cuh", "pairs.cuh", "remainders.cuh", "mma_convolution.cuh", "mma_trunk.cu")
     return ConvolutionKernel(_source("trunk", constants, *files), tiling)
 
 

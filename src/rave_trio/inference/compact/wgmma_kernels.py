@@ -168,7 +168,14 @@ def trunk_source(tiling: Tiling) -> KernelSource:
         f"constexpr int FEATURES = {tiling.features};",
         f"constexpr int OUTPUT_PIXEL = {tiling.output_pixel};",
     ]
-    return _source(f"compact_trunk_{tiling.features}", constants, "by_turns.cuh", "by_shares.cuh", "trunk.cu")
+    return _source(
+        f"compact_trunk_{tiling.features}",
+        constants,
+        "pairs.cuh",
+        "wgmma_by_turns.cuh",
+        "wgmma_by_shares.cuh",
+        "wgmma_trunk.cu",
+    )
 
 
 def tail_source(architecture: Architecture, itemsize: int = 2) -> KernelSource:
@@ -180,7 +187,9 @@ def tail_source(architecture: Architecture, itemsize: int = 2) -> KernelSource:
         flag("SKIP", ends_here and architecture.skip),
         flag("CLIP", ends_here and architecture.clip),
     ]
-    return _source(f"compact_tail_{architecture.features}", constants, "by_turns.cuh", "samples.cuh", "tail.cu")
+    return _source(
+        f"compact_tail_{architecture.features}", constants, "wgmma_by_turns.cuh", "wgmma_samples.cuh", "wgmma_tail.cu"
+    )
 
 
 def resized_source(architecture: Architecture, itemsize: int = 2) -> KernelSource:
@@ -194,7 +203,7 @@ def resized_source(architecture: Architecture, itemsize: int = 2) -> KernelSourc
         flag("CLIP", architecture.clip),
     ]
     name = f"compact_tail_resized_{architecture.features}"
-    return _source(name, constants, "by_turns.cuh", "samples.cuh", "tail_resized.cu")
+    return _source(name, constants, "wgmma_by_turns.cuh", "wgmma_samples.cuh", "wgmma_tail_resized.cu")
 
 
 def surface_tiling(architecture: Architecture, codes: Codes, itemsize: int = 2) -> Tiling:
@@ -212,7 +221,7 @@ def surface_source(architecture: Architecture, codes: Codes, itemsize: int = 2) 
         codes.text,
     ]
     name = f"compact_tail_surface_{architecture.features}"
-    return _source(name, constants, "by_turns.cuh", "samples.cuh", "tail_surface.cu")
+    return _source(name, constants, "wgmma_by_turns.cuh", "wgmma_samples.cuh", "wgmma_tail_surface.cu")
 
 
 class WgmmaKernels:
@@ -394,10 +403,14 @@ def _span(nbytes: int) -> int:
 
 
 def _source(name: str, constants: list[str], *texts: str) -> KernelSource:
-    parts = [f"#define KERNEL {name}", *constants, *(_text(part) for part in ("words.cuh", "strip.cuh", *texts))]
+    parts = [
+        f"#define KERNEL {name}",
+        *constants,
+        *(_text(name) for name in ("wgmma_words.cuh", "wgmma_strip.cuh", *texts)),
+    ]
     return KernelSource(name, "\n".join(parts))
 
 
 @cache
-def _text(part: str) -> str:
-    return resources.files("rave_trio.inference.compact").joinpath("kernels", f"wgmma_{part}").read_text("utf-8")
+def _text(name: str) -> str:
+    return resources.files("rave_trio.inference.compact").joinpath("kernels", name).read_text("utf-8")

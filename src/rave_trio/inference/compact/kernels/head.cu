@@ -11,28 +11,41 @@ constexpr int DEPTH = 32, USED_DEPTH = 27;
 constexpr int GROUP = FEATURES <= 64 ? FEATURES : FEATURES / 2;  // Features at a time: what registers hold.
 constexpr int PRODUCTS = GROUP / 8;
 
-// Of a run of 16 pixels a lane's two: x, whose features lie at `pixel`, and the one 8 further on.  `left` is where the run's
-// remainders go, if these features have any.
+#if ITEM_BYTES == 2
+using Slope = float;  // Of a feature.
+
+__device__ inline Slope own_slope(const float* slopes, int i) { return slopes[i]; }
+#else
+using Slope = Pair;  // Of two.
+
+__device__ inline Slope own_slope(const float* slopes, int i) { return limited_pair(slopes[2 * i], slopes[2 * i + 1]); }
+#endif
+constexpr int SLOPES = FEATURES * ITEM_BYTES / 2;
+
+// Of a run of 16 pixels a lane's two: x, whose features lie at `pixel`, and the one 8 further on.  Takes products from `first`
+// on; `slopes` are the group's.  `left` is where the run's remainders go, if these features have any.
 template <int COUNT>
-__device__ inline void write(unsigned char* pixel, int x, int width, const float (&sums)[PRODUCTS][4],
-                             const Neighbours<COUNT>& neighbours, unsigned char* left) {
+__device__ inline void write(unsigned char* pixel, int x, int width, const float (&sums)[PRODUCTS][4], const Slope* slopes,
+                             int first, unsigned char* left) {
     const bool there[2] = {x < width, x + 8 < width};
 #if ITEM_BYTES == 2
+    const Neighbours<COUNT> neighbours(slopes, first, threadIdx.x % 4);
 #pragma unroll
     for (int side = 0; side < 2; ++side)
         if (there[side]) neighbours.write((Half*)pixel + side * 8 * FEATURES, sums, 2 * side);
 #else
-    float rest[2][COUNT];
+    const int feature = 8 * first + 2 * COUNT * (threadIdx.x % 4);
+    const Words<COUNT> own = *(const Words<COUNT>*)(slopes + feature / 2);
+    Pair results[2][COUNT];
 #pragma unroll
     for (int side = 0; side < 2; ++side) {
-        float values[2 * COUNT];
 #pragma unroll
-        for (int i = 0; i < 2 * COUNT; ++i)
-            values[i] = bent(sums[neighbours.first + i / 2][2 * side + i % 2], neighbours.slopes[i]);
-        const Words<COUNT / 2> made = rounded<COUNT>(values, rest[side]);
-        if (there[side]) *(Words<COUNT / 2>*)(pixel + side * 8 * FEATURES + neighbours.feature) = made;
+        for (int i = 0; i < COUNT; ++i)
+            results[side][i] = limited_pair(sums[first + i][2 * side], sums[first + i][2 * side + 1]);
+        const Words<COUNT / 2> made = rounded<COUNT>(results[side], own.words);
+        if (there[side]) *(Words<COUNT / 2>*)(pixel + side * 8 * FEATURES + feature) = made;
     }
-    if (left) Remainders<COUNT>(neighbours.feature).write(left, rest);
+    if (left) Remainders<COUNT>(feature).write(left, results);
 #endif
 }
 
@@ -41,12 +54,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
     const Half* __restrict__ weights, const float* __restrict__ bias, const float* __restrict__ slope,
     unsigned char* __restrict__ remainders, int height, int width, int begin, int end) {
     __shared__ Half samples[COLOURS * ROWS * ROW];
-    __shared__ __align__(16) float biases[FEATURES], slopes[FEATURES];
+    __shared__ __align__(16) float biases[FEATURES];
+    __shared__ __align__(16) Slope slopes[SLOPES];
     const int left = blockIdx.x * TILE_X, top = begin + blockIdx.y * TILE_Y;
-    for (int i = threadIdx.x; i < FEATURES; i += THREADS) {
-        biases[i] = bias[i];
-        slopes[i] = slope[i];
-    }
+    for (int i = threadIdx.x; i < FEATURES; i += THREADS) biases[i] = bias[i];
+    for (int i = threadIdx.x; i < SLOPES; i += THREADS) slopes[i] = own_slope(slope, i);
     // All are read before the first is written, so that they are under way together.
     constexpr int SHARE = (COLOURS * ROWS * ROW + THREADS - 1) / THREADS;
     Half own[SHARE];
@@ -109,12 +121,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
             unsigned char* rests = nullptr;
             if (ITEM_BYTES == 1 && remainders && group == 0)
                 rests = remainders_of_run(remainders, width, top + y, left + x);
+            const Slope* const of_group = slopes + group * ITEM_BYTES / 2;
 #pragma unroll
             for (int first = 0; first + 4 <= PRODUCTS; first += 4)
-                write(pixel, left + x + g, width, sums, Neighbours<4>(slopes + group, first, q), first == 0 ? rests : nullptr);
+                write<4>(pixel, left + x + g, width, sums, of_group, first, first == 0 ? rests : nullptr);
             if constexpr (PRODUCTS % 4 != 0)
-                write(pixel, left + x + g, width, sums, Neighbours<2>(slopes + group, PRODUCTS / 4 * 4, q),
-                      PRODUCTS < 4 ? rests : nullptr);
+                write<2>(pixel, left + x + g, width, sums, of_group, PRODUCTS / 4 * 4, PRODUCTS < 4 ? rests : nullptr);
         }
     }
 }

@@ -73,11 +73,3 @@ __device__ inline unsigned int halves(float low, float high) {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
 }
-
-// Two numbers of e4m3, each rounded to nearest even and limited to what it holds; `low` at the lower address.  From compute
-// capability 8.9 on.
-__device__ inline unsigned int two_e4m3(float low, float high) {
-    unsigned short pair;
-    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
-    return pair;
-}

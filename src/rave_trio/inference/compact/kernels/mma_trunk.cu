@@ -51,6 +51,9 @@ struct Activate {
         const bool remaining = left && out == 0 && neighbours.first == 0;  // The same for all lanes.
         Remainders<COUNT> remainders(neighbours.feature);
         float own_scales[2 * COUNT], own_biases[2 * COUNT], shares[COUNT] = {};
+        Pair own_slopes[COUNT];
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i) own_slopes[i] = limited_pair(neighbours.slopes[2 * i], neighbours.slopes[2 * i + 1]);
         neighbours.read(own_scales, scales + out);
         neighbours.read(own_biases, biases + out);
         Words<COUNT / 2> found[WARP_ROWS] = {};
@@ -65,7 +68,7 @@ struct Activate {
 #pragma unroll
         for (int r = 0; r < WARP_ROWS; ++r) {
             if (y + r >= picture.end) break;
-            float rest[2][COUNT];
+            Pair results[2][COUNT];
             if (remaining) remainders.take(found[r]);
 #pragma unroll
             for (int side = 0; side < 2; ++side) {
@@ -75,13 +78,14 @@ struct Activate {
                     const float sum = sums[r][neighbours.first + i / 2][2 * side + i % 2];
                     values[i] = fmaf(sum, own_scales[i], own_biases[i]);
                     if (remaining && i % 2 == 0) values[i] = fmaf(remainders(i / 2, side), shares[i / 2], values[i]);
-                    values[i] = bent(values[i], neighbours.slopes[i]);
                 }
-                const Words<COUNT / 2> made = rounded<COUNT>(values, rest[side]);
+#pragma unroll
+                for (int i = 0; i < COUNT; ++i) results[side][i] = limited_pair(values[2 * i], values[2 * i + 1]);
+                const Words<COUNT / 2> made = rounded<COUNT>(results[side], own_slopes);
                 if (x + g + 8 * side < picture.width)
                     *(Words<COUNT / 2>*)(pixel(corner, r, side) + neighbours.feature) = made;
             }
-            if (remaining) remainders.write(remainders_of_run(left, picture.width, y + r, x), rest);
+            if (remaining) remainders.write(remainders_of_run(left, picture.width, y + r, x), results);
         }
     }
 };

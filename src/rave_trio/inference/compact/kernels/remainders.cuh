@@ -14,18 +14,6 @@ __device__ inline float of_e4m3(unsigned int word, int i) {
     return __int_as_float((int)(word << (24 - 8 * i)) >> 4 & 0x87f00000) * 0x1p120f;
 }
 
-// The activation function of what is written in e4m3.
-__device__ inline float bent(float value, float slope) { return fmaxf(value, slope * value); }
-
-// Numbers of e4m3, in words by rising address.
-template <int WORDS> __device__ inline Words<WORDS> encoded(const float (&values)[4 * WORDS]) {
-    Words<WORDS> made;
-#pragma unroll
-    for (int i = 0; i < WORDS; ++i)
-        made.words[i] = two_e4m3(values[4 * i], values[4 * i + 1]) | two_e4m3(values[4 * i + 2], values[4 * i + 3]) << 16;
-    return made;
-}
-
 // Where the remainders of a run lie among `all` of a picture: row y, from pixel x on.
 template <class Byte> __device__ inline Byte* remainders_of_run(Byte* all, int width, int y, int x) {
     const int chunks = (width + REMAINDER_PIXELS - 1) / REMAINDER_PIXELS;
@@ -74,13 +62,14 @@ template <int COUNT> struct Remainders {
     // Of the lane's feature number 2 i, of pixel g or g + 8.
     __device__ float operator()(int i, int side) const { return of_e4m3(halves[i / WORDS], i % WORDS * 2 + side); }
 
-    // Writes what there is now: `left` of either pixel.  All lanes of the warp at once.
-    __device__ void write(unsigned char* run, const float (&left)[2][COUNT]) {
+    // Writes what there is now: `left` of pixels g and g + 8, of which only the first of each pair counts.  All lanes of the
+    // warp at once.
+    __device__ void write(unsigned char* run, const Pair (&left)[2][COUNT]) {
+        Pair across[COUNT];
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const int i = half * WORDS, last = i + WORDS - 1;
-            halves[half] = two_e4m3(left[0][i], left[1][i]) | two_e4m3(left[0][last], left[1][last]) << 16;
-        }
+        for (int i = 0; i < COUNT; ++i) across[i] = __byte_perm(left[0][i], left[1][i], 0x5410);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) halves[half] = to_e4m3(across[half * WORDS], across[half * WORDS + WORDS - 1]);
         swap();
         if (!there) return;
 #pragma unroll
@@ -89,11 +78,17 @@ template <int COUNT> struct Remainders {
     }
 };
 
-// Rounds a pixel's results; `left` is what that takes away from every other one.
-template <int COUNT>
-__device__ inline Words<COUNT / 2> rounded(const float (&values)[2 * COUNT], float (&left)[COUNT]) {
-    const Words<COUNT / 2> made = encoded<COUNT / 2>(values);
+// Bends and rounds a pixel's results, and leaves what rounding takes away.
+template <int COUNT> __device__ inline Words<COUNT / 2> rounded(Pair (&results)[COUNT], const Pair (&slopes)[COUNT]) {
+    Words<COUNT / 2> made;
 #pragma unroll
-    for (int i = 0; i < COUNT; ++i) left[i] = values[2 * i] - of_e4m3(made.words[i / 2], i % 2 * 2);
+    for (int i = 0; i < COUNT; ++i) results[i] = bent(results[i], slopes[i]);
+#pragma unroll
+    for (int i = 0; i < COUNT; i += 2) {
+        Pair taken[2];
+        made.words[i / 2] = to_e4m3(results[i], results[i + 1]);
+        from_e4m3(made.words[i / 2], taken);
+        for (int j = 0; j < 2; ++j) results[i + j] = pair_minus(results[i + j], taken[j]);
+    }
     return made;
 }

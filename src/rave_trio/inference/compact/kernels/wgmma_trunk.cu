@@ -48,7 +48,7 @@ struct Remainders {
 // What happens to the sums of a thread's two rows.
 struct Activation {
     float scale[2], bias[2], slope[2];
-    u32 slopes[2], share;  // In pairs of fp16: the same slopes, and what the first row's remainders are multiplied by.
+    Pair slopes[2], share;  // The same slopes, and what the first row's remainders are multiplied by.
 
     __device__ void load(const float* scales, const float* biases, const float* all_slopes, int first_output) {
 #pragma unroll
@@ -58,10 +58,10 @@ struct Activation {
             scale[half] = ITEM_BYTES == 1 && is_there ? scales[channel] : 1;
             bias[half] = is_there ? biases[channel] : 0;
             slope[half] = is_there ? all_slopes[channel] : 0;
-            slopes[half] = two_limited_halves(slope[half], slope[half]);
+            slopes[half] = limited_pair(slope[half], slope[half]);
             if (half > 0) continue;
             const float own = ITEM_BYTES == 1 && channel < REMAINING_BEFORE ? scales[FEATURES + channel / 2] : 0;
-            share = two_limited_halves(own, own);
+            share = limited_pair(own, own);
         }
     }
 
@@ -70,15 +70,9 @@ struct Activation {
         return x > 0 ? x : x * slope[half];
     }
 
-    // Of e4m3 two neighbours at once, before they are bent.  Pairs of fp16 take half as many instructions, and hold a number
-    // of e4m3 and its remainder.
-    __device__ u32 pair(const float* sums, int half) const {
-        return two_limited_halves(fmaf(sums[0], scale[half], bias[half]), fmaf(sums[1], scale[half], bias[half]));
-    }
-
-    // The same where the slope is at most 1, and it is: see kernels_protocol.py.
-    __device__ u32 bent(u32 pair, int half) const {
-        return halves_max(pair, halves_times(pair, slopes[half]));
+    // Two neighbours in e4m3, before they are bent.
+    __device__ Pair pair(const float* sums, int half) const {
+        return limited_pair(fmaf(sums[0], scale[half], bias[half]), fmaf(sums[1], scale[half], bias[half]));
     }
 };
 
@@ -150,26 +144,26 @@ struct StoreActivations {
     // left to the first row, and those that it leaves.
     template <bool HAS_REMAINDERS>
     __device__ void round(const float* sums, u32 had, u32* remaining, u32* results) const {
-        u32 first[2], second[2], halves[2];
+        Pair first[2], second[2], others[2];
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
             first[i] = activation.pair(sums + 4 * i, 0);
-            second[i] = activation.bent(activation.pair(sums + 4 * i + 2, 1), 1);
+            second[i] = bent(activation.pair(sums + 4 * i + 2, 1), activation.slopes[1]);
         }
-        if (HAS_REMAINDERS) from_e4m3(had, halves);
+        if (HAS_REMAINDERS) from_e4m3(had, others);
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            if (HAS_REMAINDERS) first[i] = halves_fma(halves[i], activation.share, first[i]);
-            first[i] = activation.bent(first[i], 0);
+            if (HAS_REMAINDERS) first[i] = pair_fma(others[i], activation.share, first[i]);
+            first[i] = bent(first[i], activation.slopes[0]);
         }
-        const u32 rounded = to_e4m3(first), others = to_e4m3(second);
-        results[0] = __byte_perm(rounded, others, 0x5140);
-        results[1] = __byte_perm(rounded, others, 0x7362);
+        const u32 rounded = to_e4m3(first[0], first[1]), below = to_e4m3(second[0], second[1]);
+        results[0] = __byte_perm(rounded, below, 0x5140);
+        results[1] = __byte_perm(rounded, below, 0x7362);
         if (!HAS_REMAINDERS) return;
-        from_e4m3(rounded, halves);
+        from_e4m3(rounded, others);
 #pragma unroll
-        for (int i = 0; i < 2; ++i) first[i] = halves_minus(first[i], halves[i]);
-        *remaining = to_e4m3(first);
+        for (int i = 0; i < 2; ++i) first[i] = pair_minus(first[i], others[i]);
+        *remaining = to_e4m3(first[0], first[1]);
     }
 #endif
 };
