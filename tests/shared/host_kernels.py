@@ -52,9 +52,9 @@ class HostCompiler:
 
 
 REPLACED = (
-    *("float read_shared(", "void write_shared(", "void write_pair(", "float read_sample(", "u32 two_halves("),
-    *("void store_transposed(", "u32 two_limited_halves(", "u32 halves_fma(", "u32 halves_minus(", "u32 halves_max("),
-    *("u32 halves_times(", "void from_e4m3(", "u32 to_e4m3("),
+    *("float read_shared(", "void write_shared(", "void write_pair(", "float read_sample(", "void write_words("),
+    *("void store_transposed(", "u32 two_halves(", "u32 two_limited_halves(", "u32 halves_fma(", "u32 halves_minus("),
+    *("u32 halves_max(", "u32 halves_times(", "void from_e4m3(", "u32 to_e4m3("),
 )
 """Functions of the wgmma kernels that wgmma_words.hpp has in place of theirs."""
 

@@ -29,6 +29,11 @@ static inline void write_pair(unsigned int address, float first, float second) {
 
 static inline float read_sample(const unsigned short* sample) { return to_float(Half{*sample}); }
 
+static inline void write_words(unsigned short* samples, unsigned int first, unsigned int second) {
+    const unsigned int words[2] = {first, second};
+    std::memcpy(samples, words, 8);
+}
+
 static inline unsigned int two_halves(float low, float high) {
     Half halves[2];
     from_float(low, halves[0]);
