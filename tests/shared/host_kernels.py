@@ -52,8 +52,8 @@ class HostCompiler:
 
 
 REPLACED = (
-    *("float read_shared(", "void write_shared(", "void write_pair(", "float read_sample(", "u32 two_halves("),
-    "void store_transposed(",
+    *("float read_shared(", "void write_shared(", "void write_pair(", "float read_sample(", "void write_words("),
+    *("void store_transposed(", "u32 two_halves("),
 )
 """Functions of the wgmma kernels that wgmma_words.hpp has in place of theirs."""
 

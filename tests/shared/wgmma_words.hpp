@@ -31,6 +31,11 @@ static inline void write_pair(unsigned int address, float first, float second) {
 
 static inline float read_sample(const unsigned short* sample) { return to_float(Half{*sample}); }
 
+static inline void write_words(unsigned short* samples, unsigned int first, unsigned int second) {
+    const unsigned int words[2] = {first, second};
+    std::memcpy(samples, words, 8);
+}
+
 // What a thread stores by `stmatrix`, in the order of its calls, in place of where it goes.
 static unsigned int* stored;
 

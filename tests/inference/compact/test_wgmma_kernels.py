@@ -69,7 +69,7 @@ def test_the_trunk_in_fp8_compiles_so_too(features):
     ("features", "factor", "itemsize"),
     [
         *((16, 4, 2), (32, 4, 2), (48, 4, 2), (64, 4, 2), (64, 3, 2), (64, 2, 2), (64, 1, 2)),
-        *((16, 4, 1), (64, 4, 1), (96, 4, 1), (128, 4, 1), (128, 1, 1)),
+        *((64, 4, 1), (128, 4, 1)),
     ],
 )
 def test_the_tail_compiles_so_too(features, factor, itemsize):
@@ -82,7 +82,7 @@ def test_the_tail_compiles_so_too_where_a_resize_follows():
 
 @pytest.mark.parametrize(
     ("features", "scale", "factor", "itemsize"),
-    [(64, 2, 4, 2), (16, 1, 4, 2), (32, 2, 4, 2), (48, 1, 3, 2), (64, 2, 4, 1), (96, 2, 4, 1), (128, 2, 4, 1)],
+    [(64, 2, 4, 2), (16, 1, 4, 2), (32, 2, 4, 2), (48, 1, 3, 2), (96, 2, 4, 1), (128, 2, 4, 1)],
 )
 def test_the_tail_that_resizes_compiles_so_too(features, scale, factor, itemsize):
     resizing = Architecture(features, factor, skip=True, clip=True, resampling=cubic(scale, factor))

@@ -28,6 +28,10 @@ __device__ inline bool are_whole(const Planes& planes) {
     return ((u64)planes.samples / 2 | (u64)planes.plane) % COUNT == 0;
 }
 
+__device__ inline void write_words(u16* samples, u32 first, u32 second) {
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(samples), "r"(first), "r"(second) : "memory");
+}
+
 // COUNT neighbours; IS_WHOLE if their address is a multiple of what they take, a power of two.
 template <bool IS_WHOLE, int COUNT>
 __device__ inline void write_samples(u16* samples, const float (&values)[COUNT]) {
@@ -36,7 +40,7 @@ __device__ inline void write_samples(u16* samples, const float (&values)[COUNT])
     for (int i = 0; i < COUNT; i += 2)
         packed[i / 2] = two_halves(values[i], i + 1 < COUNT ? values[i + 1] : 0);
     if constexpr (IS_WHOLE && COUNT == 4) {
-        asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(samples), "r"(packed[0]), "r"(packed[1]) : "memory");
+        write_words(samples, packed[0], packed[1]);
     } else if constexpr (IS_WHOLE && COUNT == 2) {
         *(u32*)samples = packed[0];
     } else {
