@@ -177,7 +177,7 @@ def test_the_head_writes_fp8(fp8, features, remains):
 @pytest.mark.parametrize("remains", [True, False])
 @pytest.mark.parametrize("features", FEATURES)
 def test_the_trunk_reads_and_writes_fp8(fp8, features, remains):
-    check_fp8_trunk(fp8, features, remains=remains, in_halves=True)
+    check_fp8_trunk(fp8, features, remains=remains)
 
 
 @pytest.mark.parametrize("features", FEATURES)

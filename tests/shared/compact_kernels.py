@@ -336,7 +336,7 @@ def check_fp8_head(rig: Rig, features: int, *, remains: bool, sizes=SIZES) -> No
         target = Fp8Target(rig, rows, width, features, remains=remains)
         rig.put(head, source, target.address, height, width, rows, parameters)
         expected, size = through(picture.transpose(1, 2, 0), layer, fp8=True)
-        target.check(expected, size * SUM_ROUNDING)
+        target.check(expected, size * SUM_ROUNDING + in_halves(expected))
 
 
 def check_fp8_trunk(
@@ -346,9 +346,8 @@ def check_fp8_trunk(
     remains: bool,
     sizes=SIZES,
     rounding: float = E4M3_SUM_ROUNDING,
-    in_halves: bool = False,
 ) -> None:
-    """A layer in e4m3 at any size and in a window of rows; ``in_halves`` if fp16 is what sums become first."""
+    """A layer in e4m3 at any size and in a window of rows."""
     rng = np.random.default_rng()
     layer, codes, scale = in_e4m3(random_layer(rng, features, features, activates=True), features)
     shares = rng.uniform(-2, 2, REMAINING).astype(np.float32)
@@ -367,12 +366,15 @@ def check_fp8_trunk(
         target = Fp8Target(rig, rows, width, features, remains=remains)
         rig.put(trunk, rig.guarded(source)[0], target.address, height, width, rows, parameters)
         expected, size = through(e4m3.decoded(codes), layer, added=added, fp8=True)
-        slack = rounding * size
-        if in_halves:  # the sum, then with what is added, the slope, and the product
-            slack += 4 * FP16_ROUNDING * np.abs(expected) + SMALLEST
-            if remains:
-                slack[:, :, REMAINING_CHANNELS] += 2 * FP16_ROUNDING * steepness * np.abs(added)
+        slack = rounding * size + in_halves(expected)
+        if remains:
+            slack[:, :, REMAINING_CHANNELS] += 2 * FP16_ROUNDING * steepness * np.abs(added)
         target.check(expected, slack)
+
+
+def in_halves(expected: np.ndarray) -> np.ndarray:
+    """What it adds that sums become fp16 first, then with what is added to them, and slopes and products too."""
+    return 4 * FP16_ROUNDING * np.abs(expected) + SMALLEST
 
 
 def windows(sizes) -> list[tuple[int, int, Rows]]:

@@ -1,11 +1,12 @@
 // The first convolution, of a planar picture of three colours into activations of ITEM_BYTES each, with bias and activation.
 // Those in e4m3 leave remainders where there is memory for them: see kernels_protocol.py.
 //
-// A block holds the colours of a tile and its margin in shared memory; a warp computes rows of 16 pixels at a time, as a
+// A block holds the colours of a tile and its margin in shared memory; a warp computes 16 pixels of each row, as a
 // product with the weights, which it keeps: depth 3 * tap + c, 27 of 32.
 
-constexpr int TILE_X = 64, TILE_Y = 8, WARPS = 4, THREADS = 32 * WARPS;
-constexpr int BLOCKS = __CUDA_ARCH__ == 900 ? 5 : 4;  // On a multiprocessor; with five, other targets spill.
+constexpr int WARPS = 4, THREADS = 32 * WARPS;
+constexpr int TILE_X = 16 * WARPS, TILE_Y = 8;
+constexpr int BLOCKS = 4;  // On a multiprocessor.
 constexpr int ROW = TILE_X + 2, ROWS = TILE_Y + 2;
 constexpr int DEPTH = 32, USED_DEPTH = 27;
 constexpr int GROUP = FEATURES <= 64 ? FEATURES : FEATURES / 2;  // Features at a time: what registers hold.
@@ -75,6 +76,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
     __syncthreads();
 
     const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
+    const int x = threadIdx.x / 32 * 16, height_here = min(TILE_Y, end - top);
+    if (left + x >= width) return;
     // Where the samples of a lane's depths lie: 16 s + 8 h + 2 q + e.  Those not used have weights of zero.
     int places[2][2][2];
 #pragma unroll
@@ -93,11 +96,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
             for (int i = 0; i < 4; ++i)
                 columns[p][i / 2][i % 2] = *(const unsigned int*)(column + i / 2 * 16 + i % 2 * 8 + 2 * q);
         }
+        const Half* corner = samples + x + g;
+        unsigned char* pixel = target + (((long long)top * width + left + x + g) * FEATURES + group) * ITEM_BYTES;
+        unsigned char* rests = nullptr;
+        if (ITEM_BYTES == 1 && remainders && group == 0) rests = remainders_of_run(remainders, width, top, left + x);
 #pragma unroll 1
-        for (int run = threadIdx.x / 32; run < TILE_X / 16 * TILE_Y; run += WARPS) {
-            const int x = run % (TILE_X / 16) * 16, y = run / (TILE_X / 16);
-            if (top + y >= end || left + x >= width) continue;
-            const Half* const corner = samples + y * ROW + x + g;
+        for (int y = 0; y < height_here; ++y) {
             float sums[PRODUCTS][4];
 #pragma unroll
             for (int p = 0; p < PRODUCTS; ++p) {
@@ -116,17 +120,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
 #pragma unroll
                 for (int p = 0; p < PRODUCTS; ++p) multiply_add(sums[p], pixels, columns[p][s][0], columns[p][s][1]);
             }
-            const long long at = ((long long)(top + y) * width + left + x + g) * FEATURES + group;
-            unsigned char* const pixel = target + at * ITEM_BYTES;
-            unsigned char* rests = nullptr;
-            if (ITEM_BYTES == 1 && remainders && group == 0)
-                rests = remainders_of_run(remainders, width, top + y, left + x);
             const Slope* const of_group = slopes + group * ITEM_BYTES / 2;
 #pragma unroll
             for (int first = 0; first + 4 <= PRODUCTS; first += 4)
                 write<4>(pixel, left + x + g, width, sums, of_group, first, first == 0 ? rests : nullptr);
             if constexpr (PRODUCTS % 4 != 0)
                 write<2>(pixel, left + x + g, width, sums, of_group, PRODUCTS / 4 * 4, PRODUCTS < 4 ? rests : nullptr);
+            corner += ROW;
+            pixel += width * (FEATURES * ITEM_BYTES);
+            if (rests) rests += remainders_of_row(width);
         }
     }
 }

@@ -14,10 +14,14 @@ __device__ inline float of_e4m3(unsigned int word, int i) {
     return __int_as_float((int)(word << (24 - 8 * i)) >> 4 & 0x87f00000) * 0x1p120f;
 }
 
+// How many bytes those of a row take.
+__device__ inline int remainders_of_row(int width) {
+    return (width + REMAINDER_PIXELS - 1) / REMAINDER_PIXELS * (REMAINDER_PIXELS * REMAINING);
+}
+
 // Where the remainders of a run lie among `all` of a picture: row y, from pixel x on.
 template <class Byte> __device__ inline Byte* remainders_of_run(Byte* all, int width, int y, int x) {
-    const int chunks = (width + REMAINDER_PIXELS - 1) / REMAINDER_PIXELS;
-    return all + ((long long)y * chunks + x / REMAINDER_PIXELS) * (REMAINDER_PIXELS * REMAINING) +
+    return all + (long long)y * remainders_of_row(width) + x / REMAINDER_PIXELS * (REMAINDER_PIXELS * REMAINING) +
            x % REMAINDER_PIXELS / 64 * 512 + x % 64 / 8 * 2;
 }
 
