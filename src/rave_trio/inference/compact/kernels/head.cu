@@ -105,9 +105,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
             float sums[PRODUCTS][4];
 #pragma unroll
             for (int p = 0; p < PRODUCTS; ++p) {
-                const float2 start = *(const float2*)(biases + group + feature_of<GROUP>(8 * p + 2 * q));
-                sums[p][0] = sums[p][2] = start.x;
-                sums[p][1] = sums[p][3] = start.y;
+                // Read for each row: registers do not hold them beside all else.
+                const volatile float* const start = biases + group + feature_of<GROUP>(8 * p + 2 * q);
+                sums[p][0] = sums[p][2] = start[0];
+                sums[p][1] = sums[p][3] = start[1];
             }
 #pragma unroll
             for (int s = 0; s < 2; ++s) {
