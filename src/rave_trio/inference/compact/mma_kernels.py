@@ -22,7 +22,7 @@ from rave_trio.inference.compact.kernels_protocol import (
 )
 from rave_trio.inference.compact.mma_tiling import PIXELS_ACROSS, Tiling, tiling_of
 
-HEAD_TILE = (64, 8)
+HEAD_TILE = (64, 16)
 HEAD_THREADS = 128
 """As kernels/head.cu has them."""
 

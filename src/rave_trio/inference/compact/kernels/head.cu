@@ -5,7 +5,7 @@
 // product with the weights, which it keeps: depth 3 * tap + c, 27 of 32.
 
 constexpr int WARPS = 4, THREADS = 32 * WARPS;
-constexpr int TILE_X = 16 * WARPS, TILE_Y = 8;
+constexpr int TILE_X = 16 * WARPS, TILE_Y = 16;
 constexpr int BLOCKS = 4;  // On a multiprocessor.
 constexpr int ROW = TILE_X + 2, ROWS = TILE_Y + 2;
 constexpr int DEPTH = 32, USED_DEPTH = 27;
