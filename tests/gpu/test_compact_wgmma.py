@@ -14,7 +14,7 @@ from compact_kernels import (
     KernelContract,
     Rig,
     assert_close,
-    check_fp8_head,
+    check_first_fp8_layer,
     check_fp8_trunk,
     picture_of,
 )
@@ -170,8 +170,8 @@ def test_a_graph_of_layers_does_what_the_launches_do(rig):
 
 @pytest.mark.parametrize("remains", [True, False])
 @pytest.mark.parametrize("features", FEATURES)
-def test_the_head_writes_fp8(fp8, features, remains):
-    check_fp8_head(fp8, features, remains=remains)
+def test_the_first_layer_of_the_trunk_writes_fp8(fp8, features, remains):
+    check_first_fp8_layer(fp8, features, remains=remains)
 
 
 @pytest.mark.parametrize("remains", [True, False])

@@ -324,21 +324,6 @@ class KernelContract:
             self.check_resize(rig, resizing, 40, 90, rows)
 
 
-def check_fp8_head(rig: Rig, features: int, *, remains: bool, sizes=SIZES) -> None:
-    """Results in e4m3 at any size and in a window of rows, and remainders if they are left."""
-    rng = np.random.default_rng()
-    layer = random_layer(rng, features, 3, activates=True)
-    parameters = rig.parameters(packed_head(layer, features), layer.bias, layer.slope, remains=remains)
-    head = rig.kernels(architecture(features)).head
-    for height, width, rows in windows(sizes):
-        picture = picture_of(rng, height, width)
-        source = Planes(rig.guarded(picture)[0], height * width)
-        target = Fp8Target(rig, rows, width, features, remains=remains)
-        rig.put(head, source, target.address, height, width, rows, parameters)
-        expected, size = through(picture.transpose(1, 2, 0), layer, fp8=True)
-        target.check(expected, size * SUM_ROUNDING + in_halves(expected))
-
-
 def check_fp8_trunk(
     rig: Rig,
     features: int,
@@ -347,7 +332,7 @@ def check_fp8_trunk(
     sizes=SIZES,
     rounding: float = E4M3_SUM_ROUNDING,
 ) -> None:
-    """A layer in e4m3 at any size and in a window of rows."""
+    """A layer from e4m3 to e4m3 at any size and in a window of rows."""
     rng = np.random.default_rng()
     layer, codes, scale = in_e4m3(random_layer(rng, features, features, activates=True), features)
     shares = rng.uniform(-2, 2, REMAINING).astype(np.float32)
@@ -370,6 +355,20 @@ def check_fp8_trunk(
         if remains:
             slack[:, :, REMAINING_CHANNELS] += 2 * FP16_ROUNDING * steepness * np.abs(added)
         target.check(expected, slack)
+
+
+def check_first_fp8_layer(rig: Rig, features: int, *, remains: bool, sizes=SIZES) -> None:
+    """The same from fp16 to e4m3."""
+    rng = np.random.default_rng()
+    layer = random_layer(rng, features, features, activates=True)
+    parameters = rig.parameters(packed(layer, features), layer.bias, layer.slope, remains=remains)
+    trunk = rig.kernels(architecture(features)).trunk
+    for height, width, rows in windows(sizes):
+        x = rng.normal(0, 1, (height, width, features)).astype(np.float16)
+        target = Fp8Target(rig, rows, width, features, remains=remains)
+        rig.put(trunk, rig.guarded(x)[0], target.address, height, width, rows, parameters)
+        expected, size = through(x, layer, fp8=True)
+        target.check(expected, size * SUM_ROUNDING + in_halves(expected))
 
 
 def in_halves(expected: np.ndarray) -> np.ndarray:

@@ -57,11 +57,12 @@ class NumpyKernels:
         self.calls.append("trunk")
         features = self.architecture.features
         added = None
-        if parameters.remains and self.fp8:
+        if parameters.remains and parameters.scale:
             through = numbers(parameters.scale + 4 * features, (REMAINING,), np.float32)
             added = e4m3.decoded(self._remainders(source, height, width)) * through
-        read = self._activations(source, height, width), self._taps(parameters, features), parameters
-        self._convolve(*read, target, height, width, rows, added)
+        narrow = bool(parameters.scale)
+        x, taps = self._activations(source, height, width, narrow=narrow), self._taps(parameters, features)
+        self._convolve(x, taps, parameters, target, height, width, rows, added, narrow=self.fp8)
 
     def tail(
         self,
@@ -77,7 +78,7 @@ class NumpyKernels:
         self.calls.append("tail")
         how = self.architecture
         taps, bias = self._taps(parameters, how.outputs), numbers(parameters.bias, (how.outputs,), np.float32)
-        sums = convolution(self._activations(source, height, width), taps, bias, rows)
+        sums = convolution(self._activations(source, height, width, narrow=self.fp8), taps, bias, rows)
         used = 3 * how.factor**2
         assert not sums[:, :, used:].any()
         result = shuffled(sums[:, :, :used].transpose(2, 0, 1), how.factor)
@@ -115,7 +116,9 @@ class NumpyKernels:
         taps, bias = self._taps(parameters, how.outputs), numbers(parameters.bias, (how.outputs,), np.float32)
         sums = np.zeros((height, width, 3 * how.factor**2))
         window = slice(around.begin, around.end)
-        sums[window] = convolution(self._activations(source, height, width), taps, bias, around)[:, :, : sums.shape[2]]
+        sums[window] = convolution(self._activations(source, height, width, narrow=self.fp8), taps, bias, around)[
+            :, :, : sums.shape[2]
+        ]
         result = from_sums(sums, how.factor, how.resampling)
         if how.skip:
             result += resampled(repeated(plane_view(picture, height, width), how.factor), how.resampling, how.factor)
@@ -125,15 +128,17 @@ class NumpyKernels:
     def tail_into(self, target, *, dither):
         """Not here."""
 
-    def _convolve(self, source, taps, parameters, target, height, width, rows, added=None) -> None:
-        """``added`` is of the channels with remainders, in every row of the source."""
+    def _convolve(
+        self, source, taps, parameters, target, height, width, rows, added=None, *, narrow: bool = False
+    ) -> None:
+        """``added`` is of the channels with remainders, in every row of the source.  ``narrow`` results are e4m3."""
         features = self.architecture.features
         bias, slope = (numbers(at, (features,), np.float32) for at in (parameters.bias, parameters.slope))
         window = slice(rows.begin, rows.end)
         sums = convolution(source, taps, bias, rows)
         if added is not None:
             sums[:, :, REMAINING_CHANNELS] += added[window]
-        if not self.fp8:
+        if not narrow:
             results = np.where(sums > 0, sums, slope * sums)
             numbers(target, (height, width, features), np.float16)[window] = results
             return
@@ -147,14 +152,14 @@ class NumpyKernels:
     def _taps(self, parameters: Parameters, outputs: int) -> np.ndarray:
         """Scaled, where that is asked for."""
         shape = 9, outputs, self.architecture.features
-        if not self.fp8:
+        if not parameters.scale:
             return numbers(parameters.weights, shape, np.float16)
         scale = numbers(parameters.scale, (outputs,), np.float32)
         return e4m3.decoded(numbers(parameters.weights, shape, np.uint8)) * scale[:, np.newaxis].astype(np.float64)
 
-    def _activations(self, pointer: int, height: int, width: int) -> np.ndarray:
+    def _activations(self, pointer: int, height: int, width: int, *, narrow: bool) -> np.ndarray:
         shape = height, width, self.architecture.features
-        return e4m3.decoded(numbers(pointer, shape, np.uint8)) if self.fp8 else numbers(pointer, shape, np.float16)
+        return e4m3.decoded(numbers(pointer, shape, np.uint8)) if narrow else numbers(pointer, shape, np.float16)
 
     def _remainders(self, pointer: int, height: int, width: int) -> np.ndarray:
         """Codes, as far as there are pixels; here pixel behind pixel."""

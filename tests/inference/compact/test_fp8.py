@@ -126,19 +126,19 @@ def test_packed_weights_times_their_scales_are_the_layers_but_for_rounding(featu
     calibration = calibrated(net)
     made, padded, outputs = packed(net, calibration), net.architecture.features, net.architecture.outputs
     parameters = made.at(made.data.ctypes.data)
-    head, *trunk, tail = parameters
-    assert [each.scale > 0 for each in parameters] == [False, True, True, True, True]
-    assert [each.remains for each in parameters] == [True, True, True, False, False]
-    first, *layers = reordered(net, calibration.order).layers
-    signs = [np.where(layer.slope > 1, -1, 1) for layer in (first, *layers[:-1])]
+    _, first, *others = parameters
+    assert [each.scale > 0 for each in parameters] == [False, False, True, True, True]
+    assert [each.remains for each in parameters] == [False, True, True, False, False]
+    _, *layers = reordered(net, calibration.order).layers
+    signs = [np.where(layer.slope > 1, -1, 1) for layer in layers[:-1]]
     assert min(sign.min() for sign in signs) < 0
     scales = [each[calibration.order] * sign for each, sign in zip(calibration.scales, signs, strict=True)]
-    weights = numbers(head.weights, (padded, 32), np.float16)[:features, :27]
-    expected = first.weights.transpose(0, 2, 3, 1).reshape(features, 27)
+    weights = numbers(first.weights, (9, padded, padded), np.float16)[:, :features, :features]
+    expected = layers[0].weights.transpose(2, 3, 0, 1).reshape(9, features, features)
     np.testing.assert_allclose(weights * scales[0][:, None], expected, rtol=2**-10, atol=1e-6)
-    wide = [padded] * 3 + [outputs]
+    wide = [padded] * 2 + [outputs]
     written = [*scales[1:], np.ones(len(layers[-1].bias))]
-    for layer, packed_as, read, made_of, width in zip(layers, (*trunk, tail), scales, written, wide, strict=True):
+    for layer, packed_as, read, made_of, width in zip(layers[1:], others, scales, written, wide, strict=True):
         used = len(layer.bias)
         codes = numbers(packed_as.weights, (9, width, padded), np.uint8)
         assert not codes[:, used:].any()
@@ -154,7 +154,7 @@ def test_packed_weights_times_their_scales_are_the_layers_but_for_rounding(featu
         bias = numbers(packed_as.bias, (width,), np.float32)[:used]
         np.testing.assert_array_equal(bias, (layer.bias / made_of).astype(np.float32))
     own = np.arange(features)[REMAINING_CHANNELS]
-    for layer, packed_as, read, made_of in zip(layers, trunk, scales, written, strict=False):
+    for layer, packed_as, read, made_of in zip(layers[1:-1], others, scales, written, strict=False):
         through = numbers(packed_as.scale + 4 * padded, (REMAINING,), np.float32)
         assert not through[len(own) :].any()
         through = through[: len(own)] * made_of[own] / read[own]
@@ -172,28 +172,32 @@ def test_weights_that_are_none_and_outputs_of_nothing_are_packed_as_such(world, 
     assert np.isfinite(numbers(made.at(made.data.ctypes.data)[2].scale, (16,), np.float32)).all()
 
 
-@pytest.mark.parametrize("trunk", [0, 1])
-def test_short_networks_have_no_remainders(world, noise, trunk):
-    net, picture = random_net(6, trunk), noise(5, 7)
+def test_a_trunk_of_one_layer_has_no_remainders(world, noise):
+    net, picture = random_net(6, 1), noise(5, 7)
     made = packed(net, calibrated(net))
     assert not any(each.remains for each in made.at(made.data.ctypes.data))
     exact = evaluate(net, picture)
     assert np.linalg.norm(world.run(net, picture) - exact) < 0.1 * np.linalg.norm(exact)
 
 
+def test_a_network_without_a_trunk_cannot_be_in_fp8():
+    net = random_net(6, 0)
+    with pytest.raises(ValueError, match="without a trunk"):
+        packed(net, calibrated(net))
+
+
 def test_sums_that_are_bent_to_little_stay_within_fp16_before_that():
-    """Which is what kernels round some of them to."""
-    head, *others = random_net(6, 2).layers
-    head.weights[:], head.bias[:], head.slope[:] = 0, -1000, 1e-5
-    (scale, *_) = calibrated(attrs.evolve(random_net(6, 2), layers=(head, *others))).scales
-    assert (1000 / scale <= np.finfo(np.float16).max / MARGIN).all()
+    """Which is what kernels round them to."""
+    net = random_net(6, 2)
+    net.layers[1].weights[:], net.layers[1].bias[:], net.layers[1].slope[:] = 0, -1000, 1e-5
+    assert (1000 / calibrated(net).scales[0] <= np.finfo(np.float16).max / MARGIN).all()
 
 
 @settings(deadline=None, max_examples=10)
 @given(
     height=st.integers(1, 40),
     strip=st.integers(1, 40),
-    trunk=st.integers(0, 5),
+    trunk=st.integers(1, 5),
     resampling=st.sampled_from([None, HALF.over(2)]),
 )
 def test_strips_give_what_the_whole_picture_gives_bit_for_bit(height, strip, trunk, resampling):
@@ -230,6 +234,7 @@ def test_a_real_picture_is_within_46_db_of_fp32(world, bunny):
 def test_activations_of_noise_stay_within_what_was_calibrated(noise):
     net = find_compact(find_model("animevideo-x4")[1])
     values = noise(24, 24)
-    for layer, scales in zip(net.layers[:-1], calibrated(net).scales, strict=True):
+    values = convolved(values, net.layers[0])
+    for layer, scales in zip(net.layers[1:-1], calibrated(net).scales, strict=True):
         values = convolved(values, layer)
         assert (np.abs(values).max(axis=(1, 2)) <= 448 * scales).all()

@@ -45,7 +45,7 @@ extern "C" void run(const float* sums, const float* bias, const float* slope, co
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     compiler = HostCompiler(tmp_path_factory.mktemp("trunks"))
-    return lambda features: compiled_wgmma(trunk_source(trunk_tiling(features, 1)), RUN, compiler)
+    return lambda tiling: compiled_wgmma(trunk_source(tiling), RUN, compiler)
 
 
 def halves(values: np.ndarray) -> np.ndarray:
@@ -54,12 +54,14 @@ def halves(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("remains", [True, False])
-@pytest.mark.parametrize(("features", "first_output"), [(16, 0), (32, 0), (64, 0), (128, 0), (128, 64)])
-def test_results_and_remainders_are_the_sums_scaled_bent_and_rounded(compiled, features, first_output, remains):
+@pytest.mark.parametrize(
+    ("features", "first_output", "read"), [(16, 0, 1), (32, 0, 1), (64, 0, 2), (64, 0, 1), (128, 0, 1), (128, 64, 1)]
+)
+def test_results_and_remainders_are_the_sums_scaled_bent_and_rounded(compiled, features, first_output, read, remains):
     """A picture of two strips, of whose seven rows five are computed, by products of one, two or four rows."""
     rng = np.random.default_rng(0)
     height, strips, rows = 7, 2, Rows(1, 6)
-    tiling = trunk_tiling(features, 1)
+    tiling = trunk_tiling(features, (read, 1))
     _, down, _ = work = tiling.work(rows, 128 * strips)
     sums = rng.normal(0, 40, (strips, down, tiling.rows, 64 // tiling.rows, 128)).astype(np.float32)
     sums[0, 0, 0, :2, :2] = 1e9, -1e9
@@ -72,16 +74,17 @@ def test_results_and_remainders_are_the_sums_scaled_bent_and_rounded(compiled, f
     arrays = [each.ctypes.data for each in (sums, bias, slope, scale, held, left, words)]
     if not remains:
         arrays[4:6] = 0, 0
-    compiled(features)(*map(ctypes.c_void_p, arrays), rows.end, *work, first_output)
+    compiled(tiling)(*map(ctypes.c_void_p, arrays), rows.end, *work, first_output)
 
     outputs = np.arange(first_output, first_output + tiling.outputs)
-    values = sums[:, :, :, : tiling.outputs].astype(np.float64) * scale[outputs][:, None] + bias[outputs][:, None]
+    factors = scale[outputs] if read == 1 else np.ones(len(outputs))
+    values = sums[:, :, :, : tiling.outputs].astype(np.float64) * factors[:, None] + bias[outputs][:, None]
     whole = values.transpose(1, 2, 0, 4, 3).reshape(down * tiling.rows, 128 * strips, tiling.outputs)
     most = float(np.finfo(np.float16).max)
     whole = halves(np.clip(whole[: rows.end - rows.begin].astype(np.float32), -most, most))
     window = slice(rows.begin, rows.end)
     has_remainders = remains and first_output == 0
-    if has_remainders:
+    if has_remainders and read == 1:
         added = e4m3.decoded(remaining[window]) * halves(scale[features:])
         whole[:, :, REMAINING_CHANNELS] = halves(whole[:, :, REMAINING_CHANNELS] + added)
     whole = np.maximum(whole, halves(whole * halves(slope[outputs])))

@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from compact_reference import architecture, cubic
 
-from rave_trio.inference.compact.kernels_protocol import FEATURES
+from rave_trio.inference.compact.kernels_protocol import EIGHTHS, FEATURES, HALVES
 from rave_trio.inference.compact.mma_kernels import head_source, resize_source, tail_kernel, trunk_kernel
 from rave_trio.inference.compact.mma_tiling import MOST_SUMS, RESERVED_BYTES, shared_bytes_of
 
@@ -46,7 +46,8 @@ def convolutions():
     for arch in ARCHITECTURES:
         for features in FEATURES:
             for fp8 in (False, True):
-                yield arch, trunk_kernel(architecture(features), arch, fp8=fp8).tiling
+                itemsizes = EIGHTHS[1] if fp8 else HALVES
+                yield arch, trunk_kernel(architecture(features), arch, itemsizes=itemsizes).tiling
                 for factor in FACTORS:
                     yield arch, tail_kernel(architecture(features, factor), arch, fp8=fp8).tiling
 
@@ -77,9 +78,9 @@ def test_trunks_of_all_features_do_not_spill_on_hopper(features):
 @pytest.mark.parametrize(("features", "arch"), [(48, "sm_89"), (64, "sm_89"), (64, "sm_120")])
 def test_kernels_in_fp8_do_not_spill_where_they_are_used(features, arch):
     used = architecture(features)
-    trunk, tail = (make(used, arch, fp8=True).source for make in (trunk_kernel, tail_kernel))
-    for source in (trunk, tail, head_source(used, fp8=True)):
-        assert_nothing_spills(source, arch)
+    trunks = [trunk_kernel(used, arch, itemsizes=itemsizes) for itemsizes in EIGHTHS]
+    for kernel in (*trunks, tail_kernel(used, arch, fp8=True)):
+        assert_nothing_spills(kernel.source, arch)
 
 
 @pytest.mark.parametrize("features", [16, 128])

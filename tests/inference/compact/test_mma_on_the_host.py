@@ -8,11 +8,11 @@ from functools import cached_property
 import attrs
 import numpy as np
 import pytest
-from compact_kernels import SUM_ROUNDING, KernelContract, Rig, check_fp8_head, check_fp8_trunk
+from compact_kernels import SUM_ROUNDING, KernelContract, Rig, check_first_fp8_layer, check_fp8_trunk
 from compact_reference import architecture
 from host_kernels import COMPILER, HostCompiler, compiled_mma
 
-from rave_trio.inference.compact.kernels_protocol import Architecture, Rows
+from rave_trio.inference.compact.kernels_protocol import EIGHTHS, Architecture, Rows
 from rave_trio.inference.compact.mma_kernels import Head, Tail, Trunk
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
@@ -58,11 +58,11 @@ class Kernels:
 
     @cached_property
     def head(self) -> Head:
-        return Head(self.architecture, self.launcher, None, fp8=True)
+        return Head(self.architecture, self.launcher, None)
 
-    @cached_property
-    def trunk(self) -> Trunk:
-        return Trunk(self.architecture, self.launcher, None, fp8=True)
+    def trunk(self, *args) -> None:
+        read, written = next(each for each in EIGHTHS if each[0] == args[-1].reads)
+        Trunk(self.architecture, self.launcher, None, itemsizes=(read, written))(*args)
 
     @cached_property
     def tail(self) -> Tail:
@@ -100,9 +100,14 @@ def test_the_trunk_reads_and_writes_e4m3(rig, features, remains):
     check_fp8_trunk(rig, features, remains=remains, sizes=[(1, 1)], rounding=SUM_ROUNDING)
 
 
-@pytest.mark.parametrize(("features", "remains"), [(16, True), (64, False), (96, True)])
-def test_the_head_writes_e4m3(rig, features, remains):
-    check_fp8_head(rig, features, remains=remains, sizes=[(1, 1)])
+@pytest.mark.parametrize(("features", "remains"), [(16, True), (64, False)])
+def test_the_first_layer_of_the_trunk_writes_e4m3(rig, features, remains):
+    check_first_fp8_layer(rig, features, remains=remains, sizes=[(1, 1)])
+
+
+@pytest.mark.parametrize("features", [16, 96])
+def test_the_head_computes_its_layer(rig, features):
+    KernelContract().check_head(rig, features, 13, 73, Rows(2, 12))
 
 
 @pytest.mark.parametrize(("features", "factor"), [(16, 1), (128, 3)])

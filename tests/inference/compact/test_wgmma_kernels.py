@@ -21,7 +21,15 @@ from rave_trio.color.cuda import layout
 from rave_trio.color.cuda.specialisation import codes
 from rave_trio.devices.kernel_source import KernelSource
 from rave_trio.inference.compact import wgmma_kernels
-from rave_trio.inference.compact.kernels_protocol import FEATURES, Architecture, Parameters, Planes, Resampling, Rows
+from rave_trio.inference.compact.kernels_protocol import (
+    EIGHTHS,
+    FEATURES,
+    Architecture,
+    Parameters,
+    Planes,
+    Resampling,
+    Rows,
+)
 from rave_trio.inference.compact.wgmma_kernels import (
     ARCH,
     WgmmaKernels,
@@ -60,9 +68,9 @@ def test_the_trunk_compiles_without_spills_and_its_products_run_side_by_side(fea
     assert complaints(trunk_source(trunk_tiling(features)).code) == []
 
 
-@pytest.mark.parametrize("features", [64, 128])
-def test_the_trunk_in_fp8_compiles_so_too(features):
-    assert complaints(trunk_source(trunk_tiling(features, 1)).code) == []
+@pytest.mark.parametrize(("features", "itemsizes"), [(64, EIGHTHS[0]), (64, EIGHTHS[1]), (128, EIGHTHS[1])])
+def test_the_trunk_in_fp8_compiles_so_too(features, itemsizes):
+    assert complaints(trunk_source(trunk_tiling(features, itemsizes)).code) == []
 
 
 @pytest.mark.parametrize(
@@ -238,6 +246,14 @@ def test_remainders_lie_behind_activations_where_a_layer_has_to_do_with_them(lau
     assert without[6:8] == (0, 0)
 
 
+def test_the_first_layer_in_fp8_reads_fp16_and_no_remainders(launches):
+    made = kernels(launches, 64, fp8=True)
+    made.trunk(None, 256, 1 << 20, 90, 100, Rows(0, 80), Parameters(1, 2, 3, remains=True))
+    [(_, _, args)] = launches.put_there
+    assert [each[3] for each in args[:3]] == [2, 1, 2]
+    assert args[6:8] == (0, (1 << 20) + 80 * 100 * 64)
+
+
 @pytest.mark.parametrize(
     ("features", "fp8", "resampling", "names"),
     [
@@ -254,7 +270,8 @@ def test_of_the_other_kernels_only_those_are_compiled_that_an_architecture_needs
     launches, features, fp8, resampling, names
 ):
     WgmmaKernels(Architecture(features, 4, True, False, resampling), launches, None, fp8=fp8)
-    assert launches.made == ["head", f"compact_trunk_{features}", *names]
+    trunks = [f"compact_trunk_{features}"] * (2 if fp8 else 1)
+    assert launches.made == ["head", *trunks, *names]
 
 
 def test_a_tail_of_many_features_in_fp16_is_that_of_the_other_kernels(launches):

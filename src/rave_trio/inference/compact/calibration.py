@@ -38,7 +38,7 @@ class Calibration:
     order: npt.NDArray[np.intp]
     """Its features, those whose rounding would do the most harm where remainders are kept: see :func:`reordered`."""
     scales: tuple[Floats, ...]
-    """Of each layer but the tail: what its outputs, in the network's own order, are divided by, features; powers of
+    """Of each layer of the trunk: what its outputs, in the network's own order, are divided by, features; powers of
     two."""
     energies: tuple[npt.NDArray[Any], ...]
     """Of the same outputs, the mean of their squares."""
@@ -61,7 +61,7 @@ def calibrated(net: CompactNet) -> Calibration:
         energy.append(np.mean(np.square(everything), axis=1))
         passed.append(positive + (1 - positive) * np.square(slope))
     order = _placed(np.argsort(-_harm(net, energy, passed), kind="stable"))
-    return Calibration(order, tuple(map(scales_for, largest)), tuple(energy))
+    return Calibration(order, tuple(map(scales_for, largest[1:])), tuple(energy[1:]))
 
 
 def _placed(ranked: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

@@ -12,17 +12,18 @@ Packed parameters, each piece at a multiple of 256 bytes, zero where padded; a t
 | trunk | [9 taps][features out][features in] | [features] each |
 | tail | [9 taps][outputs][features in] | bias [outputs]; no slope |
 
-In fp8 all activations are e4m3, and so are the weights of trunk and tail; the head reads fp16 and has weights in it.
-Sums of e4m3 are multiplied by a scale, an output's own, before the bias.  Of the channels 0, 2, 4 and so on,
-:data:`REMAINING` in all, what rounding took away lies behind the activations, the remainders, e4m3 too.  A layer of
-the trunk adds each remainder to the same channel's sum, as through the weight of the middle tap, and leaves those of
-its own results; the last one does neither, the head only leaves them, and the tail adds none.
+In fp8 the trunk's first layer, which reads fp16, has weights in fp16 as the head has; it and all others write e4m3, and
+what reads that has weights in e4m3.  Sums of e4m3 are multiplied by a scale, an output's own, before the bias.  Of the
+channels 0, 2, 4 and so on, :data:`REMAINING` in all, what rounding took away lies behind the activations, the
+remainders, e4m3 too.  A layer of the trunk adds each remainder to the same channel's sum, as through the weight of the
+middle tap, and leaves those of its own results; the first one only leaves them, the last one does neither, and the
+tail adds none.
 
 Remainders begin at :func:`remainders_at` and lie as the threads of a matrix product hold them.  Of a row, 128 pixels
 take 1024 bytes, and the last ones that are left as many.  Of these pixels, pixel ``64 * a + 8 * b + 2 * c + d``, with d
 below 2, c below 4 and b below 8, has that of channel ``2 * i`` at byte ``512 * a + 64 * i + 16 * c + 2 * b + d``.
 
-After the bias comes ``x > 0 ? x : slope * x``, in fp8 ``max(x, slope * x)``, and then rounding.  The tail's output
+After the bias comes ``x > 0 ? x : slope * x``, before e4m3 ``max(x, slope * x)``, and then rounding.  The tail's output
 ``c * factor**2 + i * factor + j`` of the pixel (y, x) is plane c's sample (y * factor + i, x * factor + j).
 
 Where :attr:`KernelSet.resizes_at_once` the resize is within the tail's weights and bias, and its outputs are sums in
@@ -118,6 +119,13 @@ class Architecture:
         return self.factor if self.resampling is None else self.resampling.scale
 
 
+HALVES = 2, 2
+"""Bytes of the activations that a layer of the trunk reads and writes."""
+
+EIGHTHS = (2, 1), (1, 1)
+"""The same in fp8, of the first layer and of the others."""
+
+
 @attrs.frozen
 class Parameters:
     """Addresses of one layer's packed parameters on the device, and in fp8 whether it has to do with remainders."""
@@ -130,12 +138,17 @@ class Parameters:
     """Of a layer that reads e4m3: fp32 [outputs], by which sums are multiplied before the bias, and in the trunk behind
     them [:data:`REMAINING`], by which remainders are; else 0."""
     remains: bool = False
-    """Whether remainders are left, and added where a layer reads e4m3.
+    """Whether a layer of the trunk leaves remainders, and adds those of what it reads in e4m3.
 
-    What is written in e4m3 is limited to what that holds.  It is divided beforehand, by way of scale and bias (of the
-    head, weights and bias), since the activation function is positively homogeneous.  Where the slope is more than 1 it
-    is negated too: for ``-x`` the maximum is what the function makes of ``x``, negated.
+    What is written in e4m3 is limited to what that holds.  It is divided beforehand, by way of scale and bias (or
+    weights and bias), since the activation function is positively homogeneous.  Where the slope is more than 1 it is
+    negated too: for ``-x`` the maximum is what the function makes of ``x``, negated.
     """
+
+    @property
+    def reads(self) -> int:
+        """Bytes of an activation that a layer of the trunk reads."""
+        return 1 if self.scale else 2
 
 
 @attrs.frozen
@@ -197,7 +210,7 @@ class KernelSet(Protocol):
 
     @property
     def fp8(self) -> bool:
-        """Whether activations are e4m3; else they are fp16."""
+        """Whether the trunk writes e4m3; else it writes fp16."""
 
     @property
     def resizes_at_once(self) -> bool:

@@ -13,6 +13,8 @@ from rave_trio.devices.kernel_source import KernelSource
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.compact.kernel_constants import flag, taps_table
 from rave_trio.inference.compact.kernels_protocol import (
+    EIGHTHS,
+    HALVES,
     PLANES,
     Architecture,
     Parameters,
@@ -47,21 +49,19 @@ class ConvolutionKernel:
         return min(-(-width // across) * -(-rows // down), self.tiling.blocks * processors), 1
 
 
-def head_source(architecture: Architecture, *, fp8: bool = False) -> KernelSource:
-    """The first convolution, whose results are e4m3 with ``fp8``."""
-    constants = [f"constexpr int FEATURES = {architecture.features};", f"#define ITEM_BYTES {1 if fp8 else 2}"]
-    return _source(
-        "head", constants, "instructions.cuh", "features.cuh", "pairs.cuh", "remainders.cuh", "pictures.cuh", "head.cu"
-    )
+def head_source(architecture: Architecture) -> KernelSource:
+    """The first convolution."""
+    constants = [f"constexpr int FEATURES = {architecture.features};"]
+    return _source("head", constants, "instructions.cuh", "features.cuh", "pictures.cuh", "head.cu")
 
 
 def trunk_kernel(
-    architecture: Architecture, arch: str, tiling: Tiling | None = None, *, fp8: bool = False
+    architecture: Architecture, arch: str, tiling: Tiling | None = None, itemsizes: tuple[int, int] = HALVES
 ) -> ConvolutionKernel:
-    """A convolution between activations on ``arch`` (``"sm_90"``), which with ``fp8`` is ``"sm_89"`` or newer."""
-    features = architecture.features
-    tiling = tiling or tiling_of(features, features, arch, input_bytes=1 if fp8 else 2)
-    constants = [*tiling.constants(), flag("GATHERED", True)]
+    """A convolution between activations of these bytes, on ``arch`` (``"sm_90"``), for e4m3 ``"sm_89"`` or newer."""
+    features, (read, written) = architecture.features, itemsizes
+    tiling = tiling or tiling_of(features, features, arch, input_bytes=read)
+    constants = [*tiling.constants(), f"constexpr int OUTPUT_BYTES = {written};", flag("GATHERED", True)]
     files = ("instructions.cuh", "features.cuh", "pairs.cuh", "remainders.cuh", "mma_convolution.cuh", "mma_trunk.cu")
     return ConvolutionKernel(_source("trunk", constants, *files), tiling)
 
@@ -74,7 +74,7 @@ def samples_bytes_of(architecture: Architecture) -> int:
 def tail_kernel(
     architecture: Architecture, arch: str, tiling: Tiling | None = None, *, fp8: bool = False
 ) -> ConvolutionKernel:
-    """The last convolution and the pixel shuffle on ``arch``, likewise."""
+    """The last convolution and the pixel shuffle on ``arch``, of activations in e4m3 with ``fp8``."""
     channels = architecture.features, architecture.outputs
     tiling = tiling or tiling_of(*channels, arch, samples_bytes_of(architecture), input_bytes=1 if fp8 else 2)
     is_last = architecture.resampling is None
@@ -118,10 +118,9 @@ def resize_source(architecture: Architecture) -> KernelSource:
 class Head:
     """The first convolution, compiled and loaded onto the device of a stream."""
 
-    def __init__(self, architecture: Architecture, launcher: Any, stream: Any, *, fp8: bool = False) -> None:
+    def __init__(self, architecture: Architecture, launcher: Any, stream: Any) -> None:
         self._launcher = launcher
-        self._features = architecture.features
-        self._kernel = launcher.load(stream, head_source(architecture, fp8=fp8))
+        self._kernel = launcher.load(stream, head_source(architecture))
 
     def __call__(
         self, raw: Any, picture: Planes, target: int, height: int, width: int, rows: Rows, parameters: Parameters
@@ -138,7 +137,6 @@ class Head:
             parameters.weights,
             parameters.bias,
             parameters.slope,
-            target + remainders_at(rows.end, width, self._features) if parameters.remains else 0,
             *_sizes(height, width, rows),
         )
 
@@ -174,10 +172,9 @@ class Trunk:
         launcher: Any,
         stream: Any,
         tiling: Tiling | None = None,
-        *,
-        fp8: bool = False,
+        itemsizes: tuple[int, int] = HALVES,
     ) -> None:
-        kernel = trunk_kernel(architecture, launcher.arch(stream), tiling, fp8=fp8)
+        kernel = trunk_kernel(architecture, launcher.arch(stream), tiling, itemsizes)
         self._features = architecture.features
         self._convolution = Convolution(kernel, launcher, stream)
 
@@ -186,7 +183,8 @@ class Trunk:
     ) -> None:
         """See the protocol."""
         packed = parameters.weights, parameters.bias, parameters.slope, parameters.scale
-        read = source + remainders_at(height, width, self._features) if parameters.remains else 0
+        adds = parameters.remains and parameters.scale
+        read = source + remainders_at(height, width, self._features) if adds else 0
         written = target + remainders_at(rows.end, width, self._features) if parameters.remains else 0
         self._convolution.put(raw, height, width, rows, source, target, *packed, read, written)
 
@@ -265,15 +263,24 @@ class MmaKernels:
     ) -> None:
         """Compile and load what ``architecture`` needs onto the device of ``stream``.
 
-        Compute capability 8.0 or newer; 8.9 or newer with ``fp8``, where activations are e4m3.
-        Tilings are the best for the device unless given, as for measuring.
+        Compute capability 8.0 or newer; 8.9 or newer with ``fp8``.  Tilings are the best for the device unless given,
+        as for measuring: the trunk's for layers that read fp16.
         """
         self.fp8 = fp8
-        self.head = Head(architecture, launcher, stream, fp8=fp8)
-        self.trunk = Trunk(architecture, launcher, stream, trunk_tiling, fp8=fp8)
+        self.head = Head(architecture, launcher, stream)
+        self._trunk = {
+            read: Trunk(architecture, launcher, stream, trunk_tiling if read == 2 else None, (read, written))
+            for read, written in (EIGHTHS if fp8 else [HALVES])
+        }
         self.tail = Tail(architecture, launcher, stream, tail_tiling, fp8=fp8)
         if architecture.resampling is not None:
             self.resize = Resize(architecture, launcher, stream)
+
+    def trunk(
+        self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
+    ) -> None:
+        """See the protocol."""
+        self._trunk[parameters.reads](raw, source, target, height, width, rows, parameters)
 
     def tail_resized(self, *_: Any) -> None:
         """Not here."""

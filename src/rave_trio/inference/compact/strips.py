@@ -77,15 +77,16 @@ def resampling_reach(how: Resampling, factor: int) -> int:
 def buffer_bytes(
     architecture: Architecture, layers: int, height: int, width: int, rows: int, *, fp8: bool = False
 ) -> int:
-    """What one of the two buffers between the layers takes: activations, or what the tail leaves to the resize."""
+    """What one of the two buffers between the layers takes: activations, at least those of the head in fp16, or what
+    the tail leaves to the resize."""
     tallest = max(strip.height for strip in strips(architecture, layers, height, rows))
     features, pixels = architecture.features, tallest * width
-    activations = HALF_BYTES * features * pixels
+    sizes = [HALF_BYTES * features * pixels]
     if fp8:
-        activations = remainders_at(tallest, width, features) + remainder_bytes(tallest, width)
-    if architecture.resampling is None:
-        return activations
-    return max(activations, PLANES * architecture.factor**2 * HALF_BYTES * pixels)
+        sizes.append(remainders_at(tallest, width, features) + remainder_bytes(tallest, width))
+    if architecture.resampling is not None:
+        sizes.append(PLANES * architecture.factor**2 * HALF_BYTES * pixels)
+    return max(sizes)
 
 
 def picture_bytes(planes: int, height: int, width: int) -> int:
@@ -101,11 +102,11 @@ def aligned(nbytes: int) -> int:
 def parameter_bytes(architecture: Architecture, layers: int, *, fp8: bool = False) -> int:
     """What a network's packed parameters take, or a little more."""
     features, outputs = architecture.features, architecture.outputs
-    itemsize = 1 if fp8 else HALF_BYTES
-    weights = itemsize * TAPS * features * (features * (layers - 2) + outputs) + HALF_BYTES * HEAD_STEPS * features
+    weights = HALF_BYTES * (TAPS * features * (features * (layers - 2) + outputs) + HEAD_STEPS * features)
     rows = 2 * layers * max(features, outputs)
     pieces = 3 * layers
     if fp8:
-        rows += (layers - 2) * (features + REMAINING) + outputs
-        pieces += layers - 1
+        weights -= TAPS * features * (features * (layers - 3) + outputs)
+        rows += (layers - 3) * (features + REMAINING) + outputs
+        pieces += layers - 2
     return weights + pieces * ALIGNMENT + 4 * rows

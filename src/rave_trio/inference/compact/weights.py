@@ -107,29 +107,33 @@ def _halves(net: CompactNet) -> list[_Pieces]:
 
 
 def _eighths(net: CompactNet, calibration: Calibration) -> list[_Pieces]:
-    """All layers in fp8."""
+    """In fp8: the head and the weights of the trunk's first layer in fp16."""
     features, outputs = net.architecture.features, net.architecture.outputs
     head, *trunk, tail = net.layers
+    if not trunk:
+        raise ValueError("a network without a trunk cannot be in fp8")
     scales = [
         np.where(_slopes(layer) > 1, -each[calibration.order], each[calibration.order])
-        for layer, each in zip((head, *trunk), calibration.scales, strict=True)
+        for layer, each in zip(trunk, calibration.scales, strict=True)
     ]
     energies = [energy[calibration.order] for energy in calibration.energies]
-    steepest = np.abs(head.weights).max(axis=(1, 2, 3)) / HALF_ROOM
+    first, *others = trunk
+    steepest = np.abs(first.weights).max(axis=(1, 2, 3)) / HALF_ROOM
     least = np.exp2(np.ceil(np.log2(np.maximum(steepest, np.finfo(np.float32).tiny))))
     read = np.copysign(np.maximum(np.abs(scales[0]), least), scales[0])
     across = read[:, np.newaxis, np.newaxis, np.newaxis]
-    divided = attrs.evolve(head, weights=head.weights / across, bias=head.bias / read)
-    pieces = [attrs.evolve(_half(_head(divided, features), divided), remains=len(trunk) > 1)]
-    for at, (layer, written) in enumerate(zip(trunk, scales[1:], strict=True)):
-        made = _eighth(layer, read, written, energies[at], features, features)
+    divided = attrs.evolve(first, weights=first.weights / across, bias=first.bias / read)
+    between = [_half(_taps(divided, features, features), divided)]
+    for layer, written, energy in zip(others, scales[1:], energies, strict=False):
+        made = _eighth(layer, read, written, energy, features, features)
         own = np.arange(len(written))[REMAINING_CHANNELS]
         through = _row(layer.weights[own, own, 1, 1] * read[own] / written[own], REMAINING)
-        scale = np.concatenate([made.scale, through])
-        pieces.append(attrs.evolve(made, scale=scale, remains=at < len(trunk) - 1))
+        between.append(attrs.evolve(made, scale=np.concatenate([made.arrays[-1], through])))
         read = written
+    between = [*(attrs.evolve(each, remains=True) for each in between[:-1]), between[-1]]
     ones = np.ones(len(tail.bias), np.float32)
-    return [*pieces, _eighth(tail, read, ones, energies[-1], outputs, features)]
+    last = _eighth(tail, read, ones, energies[-1], outputs, features)
+    return [_half(_head(head, features), head), *between, last]
 
 
 def _eighth(

@@ -16,7 +16,9 @@ from rave_trio.devices.tensor_map import tensor_map
 from rave_trio.frames import SurfaceDescriptor
 from rave_trio.inference.compact.kernel_constants import flag, taps, taps_table
 from rave_trio.inference.compact.kernels_protocol import (
+    EIGHTHS,
     FEATURES,
+    HALVES,
     PLANES,
     Architecture,
     Parameters,
@@ -69,7 +71,9 @@ class Tiling:
     shares: int
     """2 where the weights of all input channels are more than a warpgroup's registers hold."""
     itemsize: int = 2
-    """Bytes of an activation."""
+    """Bytes of an activation that is read."""
+    written: int = 2
+    """Bytes of one that is written, by the trunk."""
     halo: int = 0
     """Pixels and rows that are computed and not the block's."""
     overlap: int = 0
@@ -89,7 +93,7 @@ class Tiling:
     @property
     def output_pixel(self) -> int:
         """Bytes that a pixel's outputs take in shared memory."""
-        return _span(self.outputs * self.itemsize)
+        return _span(self.outputs * self.written)
 
     def constants(self) -> list[str]:
         """What stands before the text."""
@@ -115,7 +119,7 @@ class Tiling:
     def output_map(self, target: int, height: int, width: int) -> bytes:
         """Boxes of a unit's results, of which the rows before ``height`` are written."""
         box = (self.rows, WIDTH, self.outputs)
-        return tensor_map(target, (height, width, self.features), box, self.itemsize, self.output_pixel)
+        return tensor_map(target, (height, width, self.features), box, self.written, self.output_pixel)
 
     def weight_map(self, weights: int, outputs: int) -> bytes:
         """Boxes of a block's weights, of a layer that has ``outputs`` in all."""
@@ -127,11 +131,11 @@ class Tiling:
         return rows.begin, -(-(rows.end - rows.begin) // self.rows), -(-width // (WIDTH - 2 * self.halo - self.overlap))
 
 
-def trunk_tiling(features: int, itemsize: int = 2) -> Tiling:
+def trunk_tiling(features: int, itemsizes: tuple[int, int] = HALVES) -> Tiling:
     """For a layer between activations of padded ``features``."""
     parts = 1 if features <= PRODUCT_ROWS else 2
-    shares = 1 if features * itemsize <= WHOLE_PIXEL else 2
-    return Tiling(features, features // parts, max(1, PRODUCT_ROWS // features), shares, itemsize)
+    shares = 1 if features * itemsizes[0] <= WHOLE_PIXEL else 2
+    return Tiling(features, features // parts, max(1, PRODUCT_ROWS // features), shares, *itemsizes)
 
 
 def has_tail(features: int, itemsize: int = 2) -> bool:
@@ -164,6 +168,7 @@ def trunk_source(tiling: Tiling) -> KernelSource:
     """The convolution between activations."""
     constants = [
         *tiling.constants(),
+        f"#define OUTPUT_BYTES {tiling.written}",
         f"#define SHARES {tiling.shares}",
         f"constexpr int FEATURES = {tiling.features};",
         f"constexpr int OUTPUT_PIXEL = {tiling.output_pixel};",
@@ -241,7 +246,7 @@ class WgmmaKernels:
         The head, a resize by itself and a tail of many features in fp16 are those of
         :mod:`~rave_trio.inference.compact.mma_kernels`.
 
-        With ``fp8`` activations are e4m3.  Without ``at_once`` a resize is always a kernel of its own, and so is a
+        With ``fp8`` the trunk writes e4m3.  Without ``at_once`` a resize is always a kernel of its own, and so is a
         conversion, for measuring.
         """
         if architecture.features not in FEATURES:
@@ -251,10 +256,10 @@ class WgmmaKernels:
         self._launcher, self._stream = launcher, stream
         self._at_once = at_once
         self._processors = launcher.processors(stream)
-        self.head = Head(architecture, launcher, stream, fp8=fp8)
+        self.head = Head(architecture, launcher, stream)
         self._itemsize = itemsize = 1 if fp8 else 2
-        self._trunk = trunk_tiling(architecture.features, itemsize)
-        self._trunk_kernel = self._load(stream, trunk_source(self._trunk))
+        tilings = [trunk_tiling(architecture.features, itemsizes) for itemsizes in (EIGHTHS if fp8 else [HALVES])]
+        self._trunk = {tiling.itemsize: (tiling, self._load(stream, trunk_source(tiling))) for tiling in tilings}
         self.resizes_at_once = at_once and resizes_at_once(architecture, itemsize)
         self._tail = self._resized = self._wide_tail = None
         if self.resizes_at_once:
@@ -273,10 +278,11 @@ class WgmmaKernels:
         self, raw: Any, source: int, target: int, height: int, width: int, rows: Rows, parameters: Parameters
     ) -> None:
         """See the protocol."""
-        tiling = self._trunk
+        tiling, kernel = self._trunk[parameters.reads]
+        adds = parameters.remains and parameters.scale
         self._put(
             raw,
-            self._trunk_kernel,
+            kernel,
             tiling.features // tiling.outputs,
             tiling.work(rows, width),
             tiling.input_map(source, height, width),
@@ -285,7 +291,7 @@ class WgmmaKernels:
             parameters.bias,
             parameters.slope,
             parameters.scale,
-            source + remainders_at(height, width, tiling.features) if parameters.remains else 0,
+            source + remainders_at(height, width, tiling.features) if adds else 0,
             target + remainders_at(rows.end, width, tiling.features) if parameters.remains else 0,
             np.int32(rows.end),
         )

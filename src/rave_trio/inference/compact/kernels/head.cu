@@ -1,5 +1,4 @@
-// The first convolution, of a planar picture of three colours into activations of ITEM_BYTES each, with bias and activation.
-// Those in e4m3 leave remainders where there is memory for them: see kernels_protocol.py.
+// The first convolution, of a planar picture of three colours into activations, with bias and activation.
 //
 // A block holds the colours of a tile and its margin in shared memory; a warp computes 16 pixels of each row, as a
 // product with the weights, which it keeps: depth 3 * tap + c, 27 of 32.
@@ -12,54 +11,24 @@ constexpr int DEPTH = 32, USED_DEPTH = 27;
 constexpr int GROUP = FEATURES <= 64 ? FEATURES : FEATURES / 2;  // Features at a time: what registers hold.
 constexpr int PRODUCTS = GROUP / 8;
 
-#if ITEM_BYTES == 2
-using Slope = float;  // Of a feature.
-
-__device__ inline Slope own_slope(const float* slopes, int i) { return slopes[i]; }
-#else
-using Slope = Pair;  // Of two.
-
-__device__ inline Slope own_slope(const float* slopes, int i) { return limited_pair(slopes[2 * i], slopes[2 * i + 1]); }
-#endif
-constexpr int SLOPES = FEATURES * ITEM_BYTES / 2;
-
-// Of a run of 16 pixels a lane's two: x, whose features lie at `pixel`, and the one 8 further on.  Takes products from `first`
-// on; `slopes` are the group's.  `left` is where the run's remainders go, if these features have any.
+// Of 16 pixels a lane's two: x, at `pixel`, and the one 8 further on.
 template <int COUNT>
-__device__ inline void write(unsigned char* pixel, int x, int width, const float (&sums)[PRODUCTS][4], const Slope* slopes,
-                             int first, unsigned char* left) {
-    const bool there[2] = {x < width, x + 8 < width};
-#if ITEM_BYTES == 2
-    const Neighbours<COUNT> neighbours(slopes, first, threadIdx.x % 4);
-#pragma unroll
-    for (int side = 0; side < 2; ++side)
-        if (there[side]) neighbours.write((Half*)pixel + side * 8 * FEATURES, sums, 2 * side);
-#else
-    const int feature = 8 * first + 2 * COUNT * (threadIdx.x % 4);
-    const Words<COUNT> own = *(const Words<COUNT>*)(slopes + feature / 2);
-    Pair results[2][COUNT];
-#pragma unroll
-    for (int side = 0; side < 2; ++side) {
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i)
-            results[side][i] = limited_pair(sums[first + i][2 * side], sums[first + i][2 * side + 1]);
-        const Words<COUNT / 2> made = rounded<COUNT>(results[side], own.words);
-        if (there[side]) *(Words<COUNT / 2>*)(pixel + side * 8 * FEATURES + feature) = made;
-    }
-    if (left) Remainders<COUNT>(feature).write(left, results);
-#endif
+__device__ inline void write(
+    Half* pixel, int x, int width, const float (&sums)[PRODUCTS][4], const Neighbours<COUNT>& neighbours) {
+    if (x < width) neighbours.write(pixel, sums, 0);
+    if (x + 8 < width) neighbours.write(pixel + 8 * FEATURES, sums, 2);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
-    const Half* __restrict__ picture, long long plane, unsigned char* __restrict__ target,
-    const Half* __restrict__ weights, const float* __restrict__ bias, const float* __restrict__ slope,
-    unsigned char* __restrict__ remainders, int height, int width, int begin, int end) {
+    const Half* __restrict__ picture, long long plane, Half* __restrict__ target, const Half* __restrict__ weights,
+    const float* __restrict__ bias, const float* __restrict__ slope, int height, int width, int begin, int end) {
     __shared__ Half samples[COLOURS * ROWS * ROW];
-    __shared__ __align__(16) float biases[FEATURES];
-    __shared__ __align__(16) Slope slopes[SLOPES];
+    __shared__ __align__(16) float biases[FEATURES], slopes[FEATURES];
     const int left = blockIdx.x * TILE_X, top = begin + blockIdx.y * TILE_Y;
-    for (int i = threadIdx.x; i < FEATURES; i += THREADS) biases[i] = bias[i];
-    for (int i = threadIdx.x; i < SLOPES; i += THREADS) slopes[i] = own_slope(slope, i);
+    for (int i = threadIdx.x; i < FEATURES; i += THREADS) {
+        biases[i] = bias[i];
+        slopes[i] = slope[i];
+    }
     // All are read before the first is written, so that they are under way together.
     constexpr int SHARE = (COLOURS * ROWS * ROW + THREADS - 1) / THREADS;
     Half own[SHARE];
@@ -97,9 +66,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
                 columns[p][i / 2][i % 2] = *(const unsigned int*)(column + i / 2 * 16 + i % 2 * 8 + 2 * q);
         }
         const Half* corner = samples + x + g;
-        unsigned char* pixel = target + (((long long)top * width + left + x + g) * FEATURES + group) * ITEM_BYTES;
-        unsigned char* rests = nullptr;
-        if (ITEM_BYTES == 1 && remainders && group == 0) rests = remainders_of_run(remainders, width, top, left + x);
+        Half* pixel = target + ((long long)top * width + left + x + g) * FEATURES + group;
 #pragma unroll 1
         for (int y = 0; y < height_here; ++y) {
             float sums[PRODUCTS][4];
@@ -121,15 +88,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
 #pragma unroll
                 for (int p = 0; p < PRODUCTS; ++p) multiply_add(sums[p], pixels, columns[p][s][0], columns[p][s][1]);
             }
-            const Slope* const of_group = slopes + group * ITEM_BYTES / 2;
 #pragma unroll
             for (int first = 0; first + 4 <= PRODUCTS; first += 4)
-                write<4>(pixel, left + x + g, width, sums, of_group, first, first == 0 ? rests : nullptr);
+                write(pixel, left + x + g, width, sums, Neighbours<4>(slopes + group, first, q));
             if constexpr (PRODUCTS % 4 != 0)
-                write<2>(pixel, left + x + g, width, sums, of_group, PRODUCTS / 4 * 4, PRODUCTS < 4 ? rests : nullptr);
+                write(pixel, left + x + g, width, sums, Neighbours<2>(slopes + group, PRODUCTS / 4 * 4, q));
             corner += ROW;
-            pixel += width * (FEATURES * ITEM_BYTES);
-            if (rests) rests += remainders_of_row(width);
+            pixel += (long long)width * FEATURES;
         }
     }
 }

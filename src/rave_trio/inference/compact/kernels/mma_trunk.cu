@@ -1,7 +1,7 @@
-// A convolution between activations, with bias and activation, all of INPUT_BYTES each.
+// A convolution between activations, with bias and activation; inputs of INPUT_BYTES, outputs of OUTPUT_BYTES each.
 //
-// Sums of e4m3 are multiplied by a scale before the bias.  Remainders are added and left where there is memory for them: see
-// kernels_protocol.py.
+// Sums of e4m3 are multiplied by a scale before the bias.  Beside e4m3 remainders are left where there is memory for them,
+// and those of inputs are added: see kernels_protocol.py.
 
 struct Activate {
     unsigned char* target;
@@ -21,15 +21,15 @@ struct Activate {
     template <int COUNT> __device__ void write(const Sums& sums, int x, int y, int out, int first) const {
         const Neighbours<COUNT> neighbours(slopes + out, first, threadIdx.x % 4);
         const int g = threadIdx.x % 32 / 4;
-        unsigned char* const corner = target + (((long long)y * picture.width + x + g) * CHANNELS_OUT + out) * INPUT_BYTES;
-        if constexpr (INPUT_BYTES == 2)
+        unsigned char* const corner = target + (((long long)y * picture.width + x + g) * CHANNELS_OUT + out) * OUTPUT_BYTES;
+        if constexpr (OUTPUT_BYTES == 2)
             write_halves(sums, x + g, y, corner, neighbours);
         else
             write_e4m3(sums, x, y, out, corner, neighbours);
     }
 
     __device__ unsigned char* pixel(unsigned char* corner, int r, int side) const {
-        return corner + ((long long)r * picture.width + 8 * side) * (CHANNELS_OUT * INPUT_BYTES);
+        return corner + ((long long)r * picture.width + 8 * side) * (CHANNELS_OUT * OUTPUT_BYTES);
     }
 
     template <int COUNT>
@@ -50,14 +50,17 @@ struct Activate {
         const int g = threadIdx.x % 32 / 4;
         const bool remaining = left && out == 0 && neighbours.first == 0;  // The same for all lanes.
         Remainders<COUNT> remainders(neighbours.feature);
+        constexpr bool SCALED = INPUT_BYTES == 1;
         float own_scales[2 * COUNT], own_biases[2 * COUNT], shares[COUNT] = {};
         Pair own_slopes[COUNT];
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) own_slopes[i] = limited_pair(neighbours.slopes[2 * i], neighbours.slopes[2 * i + 1]);
-        neighbours.read(own_scales, scales + out);
-        neighbours.read(own_biases, biases + out);
+        if (SCALED) {
+            neighbours.read(own_scales, scales + out);
+            neighbours.read(own_biases, biases + out);
+        }
         Words<COUNT / 2> found[WARP_ROWS] = {};
-        if (remaining) {  // All are read before the first is wanted.
+        if (SCALED && remaining) {  // All are read before the first is wanted.
 #pragma unroll
             for (int i = 0; i < COUNT; ++i)
                 if (remainders.there) shares[i] = scales[CHANNELS_OUT + neighbours.feature / 2 + i];
@@ -69,15 +72,16 @@ struct Activate {
         for (int r = 0; r < WARP_ROWS; ++r) {
             if (y + r >= picture.end) break;
             Pair results[2][COUNT];
-            if (remaining) remainders.take(found[r]);
+            if (SCALED && remaining) remainders.take(found[r]);
 #pragma unroll
             for (int side = 0; side < 2; ++side) {
                 float values[2 * COUNT];
 #pragma unroll
                 for (int i = 0; i < 2 * COUNT; ++i) {
-                    const float sum = sums[r][neighbours.first + i / 2][2 * side + i % 2];
-                    values[i] = fmaf(sum, own_scales[i], own_biases[i]);
-                    if (remaining && i % 2 == 0) values[i] = fmaf(remainders(i / 2, side), shares[i / 2], values[i]);
+                    values[i] = sums[r][neighbours.first + i / 2][2 * side + i % 2];
+                    if (SCALED) values[i] = fmaf(values[i], own_scales[i], own_biases[i]);
+                    if (SCALED && remaining && i % 2 == 0)
+                        values[i] = fmaf(remainders(i / 2, side), shares[i / 2], values[i]);
                 }
 #pragma unroll
                 for (int i = 0; i < COUNT; ++i) results[side][i] = limited_pair(values[2 * i], values[2 * i + 1]);

@@ -4,13 +4,13 @@
 // With more than one of PARTS, every so many blocks compute the same OUTPUTS of all FEATURES.  With SHARES of 2 each
 // warpgroup takes in one half of the input channels.
 //
-// In e4m3 remainders are left: of every other one of the first 16 channels what rounding took away, e4m3 too.  Each is
+// Beside e4m3 remainders are left: of every other one of the first 16 channels what rounding took away, e4m3 too.  Each is
 // added to its own channel's sum in the next layer, as if it came through the weight of the middle tap: so what a channel
 // hands on nearly unchanged, which is most of a picture, is not rounded to 4 bits in every layer.  They are of a thread's
 // first output; those of two pixels and of two 8 pixels further are a word, and words lie as threads hold them.
 //
-// Before this text, beside what wgmma_strip.cuh wants: FEATURES, SHARES, OUTPUT_PIXEL bytes that a block's OUTPUTS take in
-// shared memory, SHARED_BYTES that a block has.
+// Before this text, beside what wgmma_strip.cuh wants: FEATURES, SHARES, OUTPUT_BYTES of an output, OUTPUT_PIXEL bytes that
+// a block's OUTPUTS take in shared memory, SHARED_BYTES that a block has.
 
 constexpr int PARTS = FEATURES / OUTPUTS;
 constexpr int STAGE_BYTES = ROWS * WIDTH * OUTPUT_PIXEL;
@@ -21,7 +21,7 @@ static_assert(
 
 // See load_weights.  In fp8 a thread's rows are neighbours, so that their results make one 16-bit unit.
 __device__ inline int product_row(int i, int half) {
-    return threadIdx.x % WARPGROUP / 32 * 16 + (ITEM_BYTES == 2 ? i + 8 * half : 2 * i + half);
+    return threadIdx.x % WARPGROUP / 32 * 16 + (OUTPUT_BYTES == 2 ? i + 8 * half : 2 * i + half);
 }
 
 constexpr int REMAINING_BEFORE = 16;        // are the channels with remainders, those with even numbers
@@ -65,14 +65,18 @@ struct Activation {
         }
     }
 
+    __device__ float scaled(float sum, int half) const {
+        return ITEM_BYTES == 1 ? fmaf(sum, scale[half], bias[half]) : sum + bias[half];
+    }
+
     __device__ float operator()(float sum, int half) const {
-        const float x = sum + bias[half];
+        const float x = scaled(sum, half);
         return x > 0 ? x : x * slope[half];
     }
 
     // Two neighbours in e4m3, before they are bent.
     __device__ Pair pair(const float* sums, int half) const {
-        return limited_pair(fmaf(sums[0], scale[half], bias[half]), fmaf(sums[1], scale[half], bias[half]));
+        return limited_pair(scaled(sums[0], half), scaled(sums[1], half));
     }
 };
 
@@ -95,7 +99,7 @@ struct StoreActivations {
 
     __device__ void operator()(const float (&sums)[SUMS], const Unit& unit, u32 stage) const {
         // Asked once for all, so that what is done for some pixels need not wait for what is done for others.
-        FourWords* const left = ITEM_BYTES == 1 ? target.at(unit, work) : nullptr;
+        FourWords* const left = OUTPUT_BYTES == 1 ? target.at(unit, work) : nullptr;
         if (left)
             round_all<true>(sums, stage, left);
         else
@@ -107,19 +111,19 @@ struct StoreActivations {
 
     template <bool HAS_REMAINDERS>
     __device__ void round_all(const float (&sums)[SUMS], u32 stage, FourWords* left) const {
-        constexpr int CHUNKS = ITEM_BYTES;  // of 16 bytes, that a warp's 16 outputs take
+        constexpr int CHUNKS = OUTPUT_BYTES;  // of 16 bytes, that a warp's 16 outputs take
         const int lane = threadIdx.x % 32, first_row = threadIdx.x % WARPGROUP / 32 * 16;
         const u32 row = stage + first_row / OF_EACH_ROW * WIDTH * OUTPUT_PIXEL;
-        const int chunk = first_row % OF_EACH_ROW * ITEM_BYTES / 16 + lane / 8 % CHUNKS;
+        const int chunk = first_row % OF_EACH_ROW * OUTPUT_BYTES / 16 + lane / 8 % CHUNKS;
         const int pixel = 8 * (lane / 8 / CHUNKS) + lane % 8;  // of the first ones; eight further the swizzle is the same
         const u32 place = row + swizzled(pixel * OUTPUT_PIXEL + chunk * 16, OUTPUT_PIXEL);
-#if ITEM_BYTES == 1
+#if OUTPUT_BYTES == 1
         FourWords has = {};
 #endif
 #pragma unroll
         for (int i = 0; i < WIDTH / 8; i += 4 / CHUNKS) {
             u32 matrices[4];
-#if ITEM_BYTES == 2
+#if OUTPUT_BYTES == 2
 #pragma unroll
             for (int m = 0; m < 4; ++m) matrices[m] = round(sums + 4 * (i + m / CHUNKS) + 2 * (m % CHUNKS), m % CHUNKS);
 #else
@@ -134,7 +138,7 @@ struct StoreActivations {
         }
     }
 
-#if ITEM_BYTES == 2
+#if OUTPUT_BYTES == 2
     // The thread's share of an 8 x 8 matrix: two pixels.
     __device__ u32 round(const float* sums, int half) const {
         return two_halves(activation(sums[0], half), activation(sums[1], half));
@@ -150,10 +154,11 @@ struct StoreActivations {
             first[i] = activation.pair(sums + 4 * i, 0);
             second[i] = bent(activation.pair(sums + 4 * i + 2, 1), activation.slopes[1]);
         }
-        if (HAS_REMAINDERS) from_e4m3(had, others);
+        constexpr bool ADDS = HAS_REMAINDERS && ITEM_BYTES == 1;
+        if (ADDS) from_e4m3(had, others);
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            if (HAS_REMAINDERS) first[i] = pair_fma(others[i], activation.share, first[i]);
+            if (ADDS) first[i] = pair_fma(others[i], activation.share, first[i]);
             first[i] = bent(first[i], activation.slopes[0]);
         }
         const u32 rounded = to_e4m3(first[0], first[1]), below = to_e4m3(second[0], second[1]);
