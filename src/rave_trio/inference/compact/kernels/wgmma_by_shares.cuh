@@ -17,10 +17,12 @@ __device__ inline void work_through_shares(
     Unit unit(work);
     while (unit.number < work.last) {
         const bool is_first = unit.number == work.first, is_last = unit.number + 1 == work.last;
+        Inputs inputs;
+        inputs.find(ring, unit);
         wait_for(ring, unit);
         if (group == 1 || !is_first) block_wait(TURN_OF_GROUP + group, MULTIPLYING);
         float sums[SUMS];
-        convolve(sums, weights, ring, unit, group == 0 ? 1 : is_last ? -1 : 0);
+        convolve(sums, weights, inputs, group == 0 ? 1 : is_last ? -1 : 0);
         if (is_steward()) stores_read();
         block_wait(OF_GROUP + group, WARPGROUP);
         const Unit done = unit;

@@ -9,17 +9,22 @@ __device__ inline void work_through(
     Unit unit(work);
     if (group == 1) unit.advance(work);
     release(ring, 0, unit, work);
+    bool there = false;
+    Inputs inputs;
+    inputs.find(ring, unit);
     while (unit.number < work.last) {
         finish.read_ahead(unit);
-        wait_for(ring, unit);
+        if (!there) wait_for(ring, unit);
         if (unit.number > work.first) block_wait(TURN_OF_GROUP + group, MULTIPLYING);
         float sums[SUMS];
-        convolve(sums, weights, ring, unit, unit.number + 1 < work.last ? 1 - group : -1);
+        convolve(sums, weights, inputs, unit.number + 1 < work.last ? 1 - group : -1);
         if (is_steward()) stores_read();
         block_wait(OF_GROUP + group, WARPGROUP);
         const Unit done = unit;
         for (int i = 0; i < GROUPS; ++i) unit.advance(work);
         release(ring, done.slot, unit, work);
+        there = unit.number < work.last && have_come(ring, unit);  // asked now, the answer comes while there is else to do
+        inputs.find(ring, unit);
         finish(sums, done, stage);
     }
     if (is_steward()) stores_done();

@@ -128,6 +128,10 @@ struct Ring {
         barrier_wait(full(number), number / SLOTS & 1);
     }
 
+    __device__ bool is_full(int number) const {
+        return barrier_has_ended(full(number), number / SLOTS & 1);
+    }
+
     // By one thread of each warpgroup that reads it, for every slot in order.
     __device__ void release(int number) const {
         barrier_arrive(empty(number));
@@ -224,13 +228,26 @@ __device__ inline void load_weights(Weights& weights, const Ring& ring, int grou
     if (is_steward()) barrier_arrive(ring.weights_empty());
 }
 
+// Where a unit's inputs lie: its slots.
+struct Inputs {
+    u32 slots[1 + MARGIN];
+
+    // The compiler must not put it off until there is nothing else to do.
+    __device__ void find(const Ring& ring, const Unit& unit) {
+#pragma unroll
+        for (int i = 0; i <= MARGIN; ++i) {
+            slots[i] = ring.slot(unit.slot + i);
+            asm volatile("" : "+r"(slots[i]));
+        }
+    }
+};
+
 // The sums of one unit, by a warpgroup whose turn it is; passes the turn on to `next`, if there is one.
-__device__ inline void convolve(
-    float (&sums)[SUMS], const Weights& weights, const Ring& ring, const Unit& unit, int next) {
+__device__ inline void convolve(float (&sums)[SUMS], const Weights& weights, const Inputs& inputs, int next) {
     u64 rows[TAP_ROWS];
 #pragma unroll
     for (int i = 0; i < TAP_ROWS; ++i)
-        rows[i] = columns_at(ring.slot(unit.slot + i / ROWS) + i % ROWS * BOX_WIDTH * INPUT_PIXEL, INPUT_PIXEL);
+        rows[i] = columns_at(inputs.slots[i / ROWS] + i % ROWS * BOX_WIDTH * INPUT_PIXEL, INPUT_PIXEL);
     products_begin();
 #pragma unroll
     for (int i = 0; i < PRODUCTS; ++i) {
@@ -250,6 +267,14 @@ __device__ inline void convolve(
 __device__ inline void wait_for(const Ring& ring, const Unit& unit) {
 #pragma unroll
     for (int i = 0; i <= MARGIN; ++i) ring.wait_full(unit.slot + i);
+}
+
+// Whether it need not wait.
+__device__ inline bool have_come(const Ring& ring, const Unit& unit) {
+    bool all = true;
+#pragma unroll
+    for (int i = 0; i <= MARGIN; ++i) all &= ring.is_full(unit.slot + i);
+    return all;
 }
 
 // By one of its threads, when the whole warpgroup is done with a unit that began at `slot`, or before its first with 0:

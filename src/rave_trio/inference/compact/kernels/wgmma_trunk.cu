@@ -37,11 +37,13 @@ struct alignas(16) FourWords {
 struct Remainders {
     FourWords* memory;
     int strips, last_row;
+    int row = threadIdx.x % WARPGROUP / 32 * 16 / OF_EACH_ROW;
+    bool are_there = memory && threadIdx.x % WARPGROUP / 32 * 16 % OF_EACH_ROW == 0;
 
     __device__ FourWords* at(const Unit& unit, const Work& work) const {
-        const int first_row = threadIdx.x % WARPGROUP / 32 * 16, y = unit.y(work) + first_row / OF_EACH_ROW;
-        if (!memory || first_row % OF_EACH_ROW > 0 || y >= last_row) return nullptr;
-        return memory + ((long long)y * strips + unit.strip) * (REMAINDERS * 32) + threadIdx.x % 32;
+        const int y = unit.y(work) + row;
+        if (!are_there || y >= last_row) return nullptr;
+        return memory + ((u32)(y * strips + unit.strip) * (REMAINDERS * 32) + threadIdx.x % 32);
     }
 };
 

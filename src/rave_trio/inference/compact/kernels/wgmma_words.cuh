@@ -46,6 +46,20 @@ __device__ inline void barrier_wait(u32 barrier, int parity) {
         : "memory");
 }
 
+// Whether it has, without waiting.
+__device__ inline bool barrier_has_ended(u32 barrier, int parity) {
+    u32 ended;
+    asm volatile(
+        "{\n"
+        ".reg .pred ended;\n"
+        "mbarrier.test_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, ended;\n"
+        "}" : "=r"(ended)
+        : "r"(barrier), "r"(parity)
+        : "memory");
+    return ended;
+}
+
 // --- Barriers of the block, by number, for `threads` threads: whoever waits, and whoever only arrives.
 
 __device__ inline void block_wait(int number, int threads) {
