@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the processors; numpy asks when it is loaded
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import attrs
 import av
