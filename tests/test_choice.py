@@ -322,9 +322,11 @@ def test_fp8_that_cannot_be_is_refused_with_the_reason_and_what_to_do(machine, p
         plan(precision="fp8", contract=rave_trio.RunContract(requested_device="cuda"), **options)
 
 
-def test_fp8_is_for_models_of_the_family_however_few_layers_they_have(machine, plan, upscaler):
+def test_fp8_is_refused_for_models_of_other_families_and_of_too_few_layers(machine, plan, upscaler):
     machine(gpu(0, compute_capability=HOPPER))
-    assert plan(precision="fp8", model=str(upscaler(layers=3))).precision == "fp8"
+    with pytest.raises(errors.PrecisionUnsupported, match="one layer or more between"):
+        plan(precision="fp8", model=str(upscaler(layers=2)))
+    assert plan(precision="fp8", model=str(upscaler("enough", layers=3))).precision == "fp8"
     with pytest.raises(errors.PrecisionUnsupported, match="not of the family"):
         plan(precision="fp8", model=str(upscaler("grey", channels=1)))
 
@@ -348,6 +350,10 @@ def test_the_fastest_is_fp8_where_that_can_be_and_else_what_auto_is_with_the_rea
     made = plan(precision="fastest")
     assert made.precision == "fp8"
     assert notes_about_fp8(made) == ["computed in fp8, the fastest; --precision fp16 is more exact"]
+    few = plan(precision="fastest", model=str(upscaler(layers=2)))
+    assert (few.backend, few.precision) == ("compact", "fp16")
+    (note,) = notes_about_fp8(few)
+    assert "one layer or more" in note
     machine(gpu(0, compute_capability=(8, 6)))
     made = plan(precision="fastest")
     assert made.precision == "fp16"

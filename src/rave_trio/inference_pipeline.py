@@ -90,7 +90,7 @@ class InferencePipeline:
             self._options.backend,
             unsuited=lambda backend, gpu: unsuited(backend, models, self._graph.precision, self._options, gpu),
         )
-        precision, _ = precision_of(choice, self._graph.precision)
+        precision, _ = precision_of(choice, self._graph.precision, models)
         self.setting = Setting(choice, precision)
         """What computes, and how."""
         self._ledger = Ledger(self._options.vram_limit)

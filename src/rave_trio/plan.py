@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -263,7 +264,7 @@ def make_plan(options: UpscaleOptions) -> tuple[EnginePlan, tuple[Step, ...]]:
     _check_parallel(options, choice, steps)
     if choice.gpu is None or ENCODERS[encoder.encoder].software is None:
         check_encoder(encoder)
-    precision, why = precision_of(choice, graph.precision)
+    precision, why = precision_of(choice, graph.precision, paths)
     decoding = choose_decoder(choice.gpu, media, graph)
     carriage = plan_carriage(media, container, encoder, drop_unsupported=options.drop_unsupported)
 
@@ -382,10 +383,10 @@ def _takes_whole_frames(steps: tuple[Step, ...]) -> bool:
     return (geometry.tile_height, geometry.tile_width) == (source.height, source.width)
 
 
-def precision_of(choice: Choice, asked: str) -> tuple[str, tuple[str, ...]]:
+def precision_of(choice: Choice, asked: str, models: Sequence[Path]) -> tuple[str, tuple[str, ...]]:
     """The precision of all models, and notes why.  Raises PrecisionUnsupported."""
     if choice.gpu is not None:
-        return gpu_precision(asked, choice.backend, choice.gpu)
+        return gpu_precision(asked, choice.backend, models, choice.gpu)
     try:
         return choose_precision(asked), ()
     except errors.PrecisionUnsupported as error:

@@ -45,13 +45,13 @@ class Decoding:
     notes: tuple[str, ...] = ()
 
 
-def gpu_precision(asked: str, backend: str, gpu: Gpu) -> tuple[str, tuple[str, ...]]:
-    """The precision to run ``backend`` in, and notes why: fp16 unless another is asked for.
+def gpu_precision(asked: str, backend: str, models: Sequence[Path], gpu: Gpu) -> tuple[str, tuple[str, ...]]:
+    """The precision to run ``backend`` in, and notes why: fp16 unless another is asked for.  Blocks as unsuited does.
 
     Raises PrecisionUnsupported for one that no backend on a GPU computes.
     """
     if asked == "fastest":
-        refusal = _fp8_refusal(gpu) if backend == "compact" else FP8_BY_COMPACT
+        refusal = _fp8_refusal(models, gpu) if backend == "compact" else FP8_BY_COMPACT
         return ("fp8", (FP8_NOTE,)) if refusal is None else ("fp16", (f"computed in fp16 rather than fp8: {refusal}",))
     precision = "fp16" if asked == "auto" else asked
     if precision not in DTYPES:
@@ -89,13 +89,16 @@ def _unsuited(backend: str, models: Sequence[Path], precision: str, options: Ups
         except NotCompact as error:
             which = "this model" if len(models) == 1 else model.stem
             return f"{which} is not of the family: {error}"
-    return _fp8_refusal(gpu) if precision == "fp8" else None
+    return _fp8_refusal(models, gpu) if precision == "fp8" else None
 
 
-def _fp8_refusal(gpu: Gpu) -> str | None:
-    """Why our kernels cannot compute in fp8, if they cannot."""
-    can = gpu.compute_capability is not None and computes_fp8(gpu.compute_capability)
-    return None if can else FP8_BY_COMPACT
+def _fp8_refusal(models: Sequence[Path], gpu: Gpu) -> str | None:
+    """Why our kernels cannot compute models of the family in fp8, if they cannot."""
+    if gpu.compute_capability is None or not computes_fp8(gpu.compute_capability):
+        return FP8_BY_COMPACT
+    if not all(find_compact(model).trunk for model in models):
+        return "it takes a model of one layer or more between the first one and the last"
+    return None
 
 
 def gpu_obstacle(media: MediaInfo, encoder: EncoderSettings) -> str | None:
