@@ -124,7 +124,7 @@ class Bench:
             pixels = self._height * self._width
             flop = 2 * 9 * self._features * pixels
             moved = pixels * self._features * self._itemsize
-            found = [self._result("trunk", self._trunk(rounds), flop * self._features, 2 * moved)]
+            found = [self._result("trunk", self._trunk(rounds), flop * self._features, 2 * self._activation_bytes())]
             if has_tail(self._features, self._itemsize):
                 picture, flop = pixels * 3 * 2, flop * self._architecture.outputs
                 resized = attrs.evolve(self._architecture, resampling=HALVED)

@@ -185,7 +185,7 @@ class NumpyKernelsAtOnce(NumpyKernels):
 
 
 class NumpyKernelsFp8(NumpyKernels):
-    """With a trunk in fp8."""
+    """In fp8."""
 
     fp8 = True
 
@@ -281,7 +281,7 @@ class CompactStripsRig(CompactRig):
 
 
 class CompactFp8Rig(CompactRig):
-    """With trunks in fp8."""
+    """In fp8."""
 
     kernels = NumpyKernelsFp8
     tolerance = 3e-2

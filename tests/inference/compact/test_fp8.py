@@ -1,4 +1,4 @@
-"""Trunks in fp8: calibration, packing, and what becomes of pictures, by kernels in numpy."""
+"""Networks in fp8: calibration, packing, and what becomes of pictures, by kernels in numpy."""
 
 from __future__ import annotations
 

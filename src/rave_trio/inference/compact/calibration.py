@@ -25,7 +25,7 @@ HEIGHT, WIDTH = 48, 64
 SHAPES = 30
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
-"""What sums stay below, since some are rounded to fp16 before they are bent."""
+"""What the trunk's sums stay below, since they are rounded to fp16 before they are bent."""
 
 MARGIN = 2.0
 """How many times as large as in the pictures activations may be, and up to twice that, scales being powers of two."""
@@ -53,12 +53,12 @@ def calibrated(net: CompactNet) -> Calibration:
     for layer in net.layers[:-1]:
         sums = [convolved(each, attrs.evolve(layer, slope=None)) for each in values]
         values = [bent(each, layer.slope) for each in sums]
-        everything = np.concatenate([each.reshape(features, -1) for each in values], axis=1)
+        before, behind = (np.concatenate([each.reshape(features, -1) for each in of], axis=1) for of in (sums, values))
         slope = np.ones(features, np.float32) if layer.slope is None else layer.slope
-        positive = np.mean(np.concatenate([each.reshape(features, -1) for each in sums], axis=1) > 0, axis=1)
-        before = np.abs(np.concatenate([each.reshape(features, -1) for each in sums], axis=1)).max(axis=1)
-        largest.append(np.maximum(np.abs(everything).max(axis=1), before * (LARGEST / LARGEST_HALF)))
-        energy.append(np.mean(np.square(everything), axis=1))
+        positive = np.mean(before > 0, axis=1)
+        most, most_behind = (np.abs(each).max(axis=1) for each in (before, behind))
+        largest.append(np.maximum(most_behind, most * (LARGEST / LARGEST_HALF)))
+        energy.append(np.mean(np.square(behind), axis=1))
         passed.append(positive + (1 - positive) * np.square(slope))
     order = _placed(np.argsort(-_harm(net, energy, passed), kind="stable"))
     return Calibration(order, tuple(map(scales_for, largest[1:])), tuple(energy[1:]))

@@ -12,12 +12,12 @@ Packed parameters, each piece at a multiple of 256 bytes, zero where padded; a t
 | trunk | [9 taps][features out][features in] | [features] each |
 | tail | [9 taps][outputs][features in] | bias [outputs]; no slope |
 
-In fp8 the trunk's first layer, which reads fp16, has weights in fp16 as the head has; it and all others write e4m3, and
-what reads that has weights in e4m3.  Sums of e4m3 are multiplied by a scale, an output's own, before the bias.  Of the
-channels 0, 2, 4 and so on, :data:`REMAINING` in all, what rounding took away lies behind the activations, the
-remainders, e4m3 too.  A layer of the trunk adds each remainder to the same channel's sum, as through the weight of the
-middle tap, and leaves those of its own results; the first one only leaves them, the last one does neither, and the
-tail adds none.
+In fp8 the trunk's first layer, which reads fp16, has weights in fp16 as the head has; it and all others of the trunk
+write e4m3, and what reads that has weights in e4m3.  Sums of e4m3 are multiplied by a scale, an output's own, before
+the bias.  Of the channels 0, 2, 4 and so on, :data:`REMAINING` in all, what rounding took away lies behind the
+activations, the remainders, e4m3 too.  A layer of the trunk adds each remainder to the same channel's sum, as through
+the weight of the middle tap, and leaves those of its own results; the first one only leaves them, the last one does
+neither, and the tail adds none.
 
 Remainders begin at :func:`remainders_at` and lie as the threads of a matrix product hold them.  Of a row, 128 pixels
 take 1024 bytes, and the last ones that are left as many.  Of these pixels, pixel ``64 * a + 8 * b + 2 * c + d``, with d
@@ -55,7 +55,6 @@ HEAD_STEPS = 32
 
 ALIGNMENT = 256
 """Bytes; where each piece of parameters and each buffer begins."""
-
 
 REMAINING = 8
 """Channels that have remainders, which in a network in fp8 are its most important ones."""
@@ -128,7 +127,12 @@ EIGHTHS = (2, 1), (1, 1)
 
 @attrs.frozen
 class Parameters:
-    """Addresses of one layer's packed parameters on the device, and in fp8 whether it has to do with remainders."""
+    """Addresses of one layer's packed parameters on the device, and in fp8 whether it has to do with remainders.
+
+    What is written in e4m3 is limited to what that holds.  It is divided beforehand, by way of scale and bias (or
+    weights and bias), since the activation function is positively homogeneous.  Where the slope is more than 1 it is
+    negated too: for ``-x`` the maximum is what the function makes of ``x``, negated.
+    """
 
     weights: int
     bias: int
@@ -138,12 +142,7 @@ class Parameters:
     """Of a layer that reads e4m3: fp32 [outputs], by which sums are multiplied before the bias, and in the trunk behind
     them [:data:`REMAINING`], by which remainders are; else 0."""
     remains: bool = False
-    """Whether a layer of the trunk leaves remainders, and adds those of what it reads in e4m3.
-
-    What is written in e4m3 is limited to what that holds.  It is divided beforehand, by way of scale and bias (or
-    weights and bias), since the activation function is positively homogeneous.  Where the slope is more than 1 it is
-    negated too: for ``-x`` the maximum is what the function makes of ``x``, negated.
-    """
+    """Whether a layer of the trunk leaves remainders, and adds those of what it reads in e4m3."""
 
     @property
     def reads(self) -> int:

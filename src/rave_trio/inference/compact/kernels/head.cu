@@ -82,8 +82,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) head(
                 unsigned int pixels[4];
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
-                    const Half* const pixel = corner + i % 2 * 8;
-                    pixels[i] = pixel[places[s][i / 2][0]].bits | (unsigned int)pixel[places[s][i / 2][1]].bits << 16;
+                    const Half* const from = corner + i % 2 * 8;
+                    pixels[i] = from[places[s][i / 2][0]].bits | (unsigned int)from[places[s][i / 2][1]].bits << 16;
                 }
 #pragma unroll
                 for (int p = 0; p < PRODUCTS; ++p) multiply_add(sums[p], pixels, columns[p][s][0], columns[p][s][1]);

@@ -8,7 +8,7 @@ __device__ inline u32 handed_over(u32 memory, int four) {
     return memory + (four * WARPGROUP + threadIdx.x % WARPGROUP) * 16;
 }
 
-// `finish` and `stage`: as in work_through, for the second warpgroup.
+// `finish` and `stage`: as in work_through, for the second warpgroup; nothing is read ahead.
 template <class Finish>
 __device__ inline void work_through_shares(
     const Work& work, const Ring& ring, int group, u32 hand_over, u32 stage, const Weights& weights,

@@ -8,8 +8,8 @@
 // of inputs into a ring of slots; the other two warpgroups multiply, by turns.  Weights stay in registers for the whole
 // run.
 //
-// Before this text: CHANNELS that a warpgroup takes in, ITEM_BYTES of an activation, INPUT_PIXEL bytes that they take in shared
-// memory, OUTPUTS that a block computes, ROWS of a unit, HALO, OVERLAP, SLOTS of a ring, and MULTIPLY.
+// Before this text: CHANNELS that a warpgroup takes in, ITEM_BYTES of an activation, INPUT_PIXEL bytes that they take in
+// shared memory, OUTPUTS that a block computes, ROWS of a unit, HALO, OVERLAP, SLOTS of a ring, and MULTIPLY.
 
 constexpr int WIDTH = 128;         // pixels of a strip: the columns of a product
 constexpr int BOX_WIDTH = 136;     // pixels of a box: the strip, one on either side, and on to a multiple of eight
@@ -269,7 +269,8 @@ __device__ inline void wait_for(const Ring& ring, const Unit& unit) {
     for (int i = 0; i <= MARGIN; ++i) ring.wait_full(unit.slot + i);
 }
 
-// Whether it need not wait.
+// Whether it need not wait.  Asked when the warpgroup is done with the unit two before, of a ring that holds the inputs of
+// two: what lay in these slots last had all come by then, so that no parity is that of two phases before.
 __device__ inline bool have_come(const Ring& ring, const Unit& unit) {
     bool all = true;
 #pragma unroll
