@@ -5,7 +5,7 @@
         [--features 16,24,32,48,64,96,128] [--kernels auto,fp8,apart,mma,mma8] [--without torch,onnxruntime]
         [--rounds 30] [--json]
 
-``compact fp8`` is ours with the trunk in fp8, where that can be, and ``compact apart`` ours with the resize as a kernel
+``compact fp8`` is ours in fp8, where that can be, and ``compact apart`` ours with the resize as a kernel
 of its own.  ``compact mma`` and ``mma8`` (fp8) are the kernels for other GPUs than those of compute capability 9.0.
 ``nv12`` is the way from an NV12 surface to a larger one, frames one after the other as the engine launches them, and
 ``nv12 in three`` the same by way of tensors: conversion, network, conversion.
