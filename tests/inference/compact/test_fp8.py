@@ -231,6 +231,13 @@ def test_a_real_picture_is_within_46_db_of_fp32(world, bunny):
     assert decibels(world.run(net, picture), evaluate(net, picture)) >= 46
 
 
+def test_strong_colours_are_within_45_db_of_fp32(world, reading):
+    """Where the first layers take small differences of large numbers."""
+    picture = reading.draw(0, 56, 40).transpose(2, 0, 1) / np.float32(255)
+    net = find_compact(find_model("animevideo-x4")[1])
+    assert decibels(world.run(net, picture), evaluate(net, picture)) >= 45
+
+
 def test_activations_of_noise_stay_within_what_was_calibrated(noise):
     net = find_compact(find_model("animevideo-x4")[1])
     values = noise(24, 24)
