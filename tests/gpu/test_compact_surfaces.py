@@ -9,10 +9,8 @@ import pytest
 pytest.importorskip("cuda.core")
 
 from compact_reference import cubic
-from compact_surfaces import Case, check, metadata_of, shapes_of, through
+from compact_surfaces import Case, backend_on, check, shapes_of, through
 from device_colours import FORMATS, LOCATIONS, Converting, noise
-
-from rave_trio.inference.compact.backend import CompactBackend
 
 
 @attrs.define
@@ -28,20 +26,9 @@ class Maker:
         from rave_trio.devices.graphs import Graphs
         from rave_trio.devices.launcher import CudaLauncher
 
-        return CompactBackend(
-            metadata_of(net),
-            net,
-            geometry,
-            make_kernels=self.kernels,
-            launcher=CudaLauncher(),
-            player=self.player or Graphs(),
-            upload=copy_from_host,
-            stream=self.machine.stream,
-            pool=self.machine.pool,
-            scratch=self.machine.pool,
-            copy=copy,
-            ends=ends,
-        )
+        player = self.player or Graphs()
+        how = {"make_kernels": self.kernels, "launcher": CudaLauncher(), "upload": copy_from_host, "copy": copy}
+        return backend_on(self.machine, net, geometry, ends, player=player, **how)
 
 
 @pytest.fixture(params=["every GPU", "9.0"])

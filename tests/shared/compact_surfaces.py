@@ -72,6 +72,12 @@ def metadata_of(net: CompactNet) -> ModelMetadata:
     return ModelMetadata("net", Path("net.onnx"), "", net.scale, "x", "y", 3, 3, None, None)
 
 
+def backend_on(machine: Any, net: CompactNet, geometry: Geometry, ends: Ends | None, **how: Any) -> CompactBackend:
+    """On a machine's stream and pool."""
+    pools = {"pool": machine.pool, "scratch": machine.pool}
+    return CompactBackend(metadata_of(net), net, geometry, stream=machine.stream, ends=ends, **pools, **how)
+
+
 def shapes_of(surface: SurfaceDescriptor, reference: Any) -> list[tuple[int, int]]:
     shapes: list[tuple[int, int]] = reference.shapes(surface)
     return [shapes[0]] * 3 if surface.pixel_format.is_rgb else shapes

@@ -67,6 +67,24 @@ static void take_sums(float (&own)[SUMS], const float* product) {
 """
 """For texts ``run`` of wgmma kernels."""
 
+PLACE_SUMS = (
+    TAKE_SUMS
+    + """
+// What a unit's product is of a tail: its outputs are the samples of `sums`, three planes; NAN beyond the picture.
+static void place_sums(float* product, const float* sums, const Unit& unit, const Work& work, int height, int width) {
+    for (int output = 0; output < PLANES * SAMPLES; ++output)
+        for (int pixel = 0; pixel < WIDTH; ++pixel) {
+            const int x = unit.x() + pixel, y = unit.y(work), plane = output / SAMPLES;
+            const int down = y * FACTOR + output % SAMPLES / FACTOR, across = x * FACTOR + output % FACTOR;
+            const bool is_there = x >= 0 && x < width && y >= 0 && y < height;
+            const long long row = (long long)plane * height * FACTOR + down;
+            product[output * WIDTH + pixel] = is_there ? sums[row * width * FACTOR + across] : NAN;
+        }
+}
+"""
+)
+"""The same, for those of tails."""
+
 RUN = """
 extern "C" void run(const int* grid, const int* block, unsigned long long* p, int width, int height) {{
     run_grid({name}, grid, block, ({first}*)p[0], ({first}*)p[1], ({first}*)p[2], (long long)p[3], (long long)p[4],

@@ -11,7 +11,7 @@ import ctypes
 import numpy as np
 import pytest
 from compact_reference import architecture, cubic, enlarged, of_samples, random_ends, resampled
-from host_kernels import COMPILER, TAKE_SUMS, HostCompiler, compiled_wgmma
+from host_kernels import COMPILER, PLACE_SUMS, HostCompiler, compiled_wgmma
 
 from rave_trio.inference.compact.kernels_protocol import Architecture, Planes, Resampling, Rows
 from rave_trio.inference.compact.sums import sums_of
@@ -31,14 +31,7 @@ extern "C" void run(const float* sums, const float* bias, const float* scale, u1
         for (u32 at = 0; at < handed + UNDER_WAY * HANDED_BYTES; at += 4) write_shared(at, NAN);
         int group = 0;
         for (Unit unit(work); unit.number < work.last; unit.advance(work), group = 1 - group) {
-            for (int output = 0; output < PLANES * SAMPLES; ++output)
-                for (int pixel = 0; pixel < WIDTH; ++pixel) {
-                    const int x = unit.x() + pixel, y = unit.y(work), plane = output / SAMPLES;
-                    const int down = y * FACTOR + output % SAMPLES / FACTOR, across = x * FACTOR + output % FACTOR;
-                    const bool is_there = x >= 0 && x < width && y >= 0 && y < height;
-                    const long long row = (long long)plane * height * FACTOR + down;
-                    product[output * WIDTH + pixel] = is_there ? sums[row * width * FACTOR + across] : NAN;
-                }
+            place_sums(product, sums, unit, work, height, width);
             for (int i = 0; i < 2 * WARPGROUP; ++i) {
                 threadIdx.x = group * WARPGROUP + i % WARPGROUP;
                 float own[SUMS];
@@ -61,7 +54,7 @@ extern "C" void run(const float* sums, const float* bias, const float* scale, u1
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     compiler = HostCompiler(tmp_path_factory.mktemp("tails"))
-    return lambda arch, itemsize: compiled_wgmma(resized_source(arch, itemsize), TAKE_SUMS + RUN, compiler)
+    return lambda arch, itemsize: compiled_wgmma(resized_source(arch, itemsize), PLACE_SUMS + RUN, compiler)
 
 
 def summed(samples: np.ndarray, arch: Architecture) -> np.ndarray:

@@ -14,7 +14,7 @@ import pytest
 from colour_reference import Reference
 from compact_reference import architecture, enlarged, of_samples, random_ends
 from device_colours import Converting
-from host_kernels import COMPILER, TAKE_SUMS, HostCompiler, HostLauncher, HostMachine, compiled_wgmma
+from host_kernels import COMPILER, PLACE_SUMS, HostCompiler, HostLauncher, HostMachine, compiled_wgmma
 
 from rave_trio.color.cuda import layout
 from rave_trio.color.cuda.host import placed_planes
@@ -35,14 +35,7 @@ extern "C" void run(const float* sums, const float* bias, const float* scale, u1
     for (int block = 0; block < blocks; ++block) {
         const Work work(first_row, units_down, strips, block, blocks);
         for (Unit unit(work); unit.number < work.last; unit.advance(work)) {
-            for (int output = 0; output < PLANES * SAMPLES; ++output)
-                for (int pixel = 0; pixel < WIDTH; ++pixel) {
-                    const int x = unit.x() + pixel, y = unit.y(work), plane = output / SAMPLES;
-                    const int down = y * FACTOR + output % SAMPLES / FACTOR, across = x * FACTOR + output % FACTOR;
-                    const bool is_there = x >= 0 && x < width && y >= 0 && y < height;
-                    const long long row = (long long)plane * height * FACTOR + down;
-                    product[output * WIDTH + pixel] = is_there ? sums[row * width * FACTOR + across] : NAN;
-                }
+            place_sums(product, sums, unit, work, height, width);
             for (int i = 0; i < 2 * WARPGROUP; ++i) {
                 threadIdx.x = i % WARPGROUP;
                 float own[SUMS];
@@ -81,7 +74,7 @@ def machine(launcher):
 @pytest.fixture(scope="module")
 def compiled(folder):
     compiler = HostCompiler(folder)
-    return lambda *how: compiled_wgmma(surface_source(*how), TAKE_SUMS + RUN, compiler)
+    return lambda *how: compiled_wgmma(surface_source(*how), PLACE_SUMS + RUN, compiler)
 
 
 def converted(machine, picture: np.ndarray, surface: SurfaceDescriptor, *, dither: bool) -> list[np.ndarray]:

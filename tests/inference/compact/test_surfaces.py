@@ -11,7 +11,7 @@ import trio
 from backend_rigs import host_copy
 from colour_reference import Reference
 from compact_rigs import Direct, NumpyKernels, host_upload
-from compact_surfaces import Case, check, metadata_of, shapes_of, through
+from compact_surfaces import Case, backend_on, check, shapes_of, through
 from device_colours import Converting, noise
 from host_kernels import COMPILER, HostLauncher, HostMachine
 
@@ -74,20 +74,8 @@ class Maker:
     player: Direct = attrs.field(factory=Direct)
 
     def __call__(self, net, geometry, ends):
-        return CompactBackend(
-            metadata_of(net),
-            net,
-            geometry,
-            make_kernels=self.kernels,
-            launcher=self.machine.launcher,
-            player=self.player,
-            upload=host_upload,
-            stream=self.machine.stream,
-            pool=self.machine.pool,
-            scratch=self.machine.pool,
-            copy=host_copy,
-            ends=ends,
-        )
+        how = {"make_kernels": self.kernels, "player": self.player, "upload": host_upload, "copy": host_copy}
+        return backend_on(self.machine, net, geometry, ends, launcher=self.machine.launcher, **how)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import ctypes
 import numpy as np
 import pytest
 from compact_reference import architecture, enlarged, of_samples, random_ends
-from host_kernels import COMPILER, TAKE_SUMS, HostCompiler, compiled_wgmma
+from host_kernels import COMPILER, PLACE_SUMS, HostCompiler, compiled_wgmma
 
 from rave_trio.inference.compact.kernels_protocol import Rows
 from rave_trio.inference.compact.wgmma_kernels import tail_source, tail_tiling
@@ -27,13 +27,7 @@ extern "C" void run(const float* sums, const float* bias, const float* scale, u1
     for (int block = 0; block < blocks; ++block) {
         const Work work(first_row, units_down, strips, block, blocks);
         for (Unit unit(work); unit.number < work.last; unit.advance(work)) {
-            for (int output = 0; output < PLANES * SAMPLES; ++output)
-                for (int pixel = 0; pixel < WIDTH && unit.x() + pixel < width; ++pixel) {
-                    const int down = unit.y(work) * FACTOR + output % SAMPLES / FACTOR;
-                    const int across = (unit.x() + pixel) * FACTOR + output % FACTOR;
-                    const long long row = (long long)(output / SAMPLES) * height * FACTOR + down;
-                    product[output * WIDTH + pixel] = sums[row * width * FACTOR + across];
-                }
+            place_sums(product, sums, unit, work, height, width);
             for (int i = 0; i < 2 * WARPGROUP; ++i) {
                 threadIdx.x = i % WARPGROUP;
                 float own[SUMS];
@@ -55,7 +49,7 @@ extern "C" void run(const float* sums, const float* bias, const float* scale, u1
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     compiler = HostCompiler(tmp_path_factory.mktemp("tails"))
-    return lambda arch, itemsize: compiled_wgmma(tail_source(arch, itemsize), TAKE_SUMS + RUN, compiler)
+    return lambda arch, itemsize: compiled_wgmma(tail_source(arch, itemsize), PLACE_SUMS + RUN, compiler)
 
 
 @pytest.mark.parametrize("itemsize", [1, 2])

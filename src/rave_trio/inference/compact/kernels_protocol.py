@@ -149,6 +149,16 @@ class Parameters:
         """Bytes of an activation that a layer of the trunk reads."""
         return 1 if self.scale else 2
 
+    def remainders(self, source: int, target: int, height: int, width: int, end: int, features: int) -> tuple[int, int]:
+        """Where a layer of the trunk finds remainders and where it leaves them, each 0 where it does not.
+
+        The activations are those at ``source``, of ``height`` rows, and at ``target``, before row ``end``.
+        """
+        if not self.remains:
+            return 0, 0
+        found = source + remainders_at(height, width, features) if self.scale else 0
+        return found, target + remainders_at(end, width, features)
+
 
 @attrs.frozen
 class Planes:

@@ -20,7 +20,6 @@ from rave_trio.inference.compact.kernels_protocol import (
     Parameters,
     Planes,
     Rows,
-    remainders_at,
 )
 from rave_trio.inference.compact.mma_tiling import PIXELS_ACROSS, Tiling, tiling_of
 
@@ -183,10 +182,8 @@ class Trunk:
     ) -> None:
         """See the protocol."""
         packed = parameters.weights, parameters.bias, parameters.slope, parameters.scale
-        adds = parameters.remains and parameters.scale
-        read = source + remainders_at(height, width, self._features) if adds else 0
-        written = target + remainders_at(rows.end, width, self._features) if parameters.remains else 0
-        self._convolution.put(raw, height, width, rows, source, target, *packed, read, written)
+        remainders = parameters.remainders(source, target, height, width, rows.end, self._features)
+        self._convolution.put(raw, height, width, rows, source, target, *packed, *remainders)
 
 
 class Tail:

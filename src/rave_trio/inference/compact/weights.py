@@ -124,11 +124,10 @@ def _eighths(net: CompactNet, calibration: Calibration) -> list[_Pieces]:
     across = read[:, np.newaxis, np.newaxis, np.newaxis]
     divided = attrs.evolve(first, weights=first.weights / across, bias=first.bias / read)
     between = [_half(_taps(divided, features, features), divided)]
-    for layer, written, energy in zip(others, scales[1:], energies, strict=False):
-        made = _eighth(layer, read, written, energy, features, features)
-        own = np.arange(len(written))[REMAINING_CHANNELS]
+    own = np.arange(len(read))[REMAINING_CHANNELS]
+    for layer, written, energy in zip(others, scales[1:], energies[:-1], strict=True):
         through = _row(layer.weights[own, own, 1, 1] * read[own] / written[own], REMAINING)
-        between.append(attrs.evolve(made, scale=np.concatenate([made.arrays[-1], through])))
+        between.append(_eighth(layer, read, written, energy, features, features, through))
         read = written
     between = [*(attrs.evolve(each, remains=True) for each in between[:-1]), between[-1]]
     ones = np.ones(len(tail.bias), np.float32)
@@ -137,9 +136,15 @@ def _eighths(net: CompactNet, calibration: Calibration) -> list[_Pieces]:
 
 
 def _eighth(
-    layer: Layer, read: Floats, written: Floats, energy: npt.NDArray[Any], outputs: int, features: int
+    layer: Layer,
+    read: Floats,
+    written: Floats,
+    energy: npt.NDArray[Any],
+    outputs: int,
+    features: int,
+    through: Floats | None = None,
 ) -> _Pieces:
-    """A layer that reads e4m3, of inputs with these scales and mean squares."""
+    """A layer that reads e4m3, of inputs with these scales and mean squares; ``through`` is for remainders."""
     weights = layer.weights * read[:, np.newaxis, np.newaxis]
     units = _units(weights, energy / np.square(read))
     rounded = attrs.evolve(layer, weights=_rounded(weights / units[:, np.newaxis, np.newaxis, np.newaxis]))
@@ -147,7 +152,7 @@ def _eighth(
         e4m3.encoded(_taps(rounded, outputs, features)),
         _row(layer.bias / written, outputs),
         _row(_slopes(layer), outputs),
-        _row(units / written, outputs),
+        np.concatenate([_row(units / written, outputs), *([] if through is None else [through])]),
     )
 
 

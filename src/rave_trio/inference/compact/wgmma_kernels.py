@@ -25,7 +25,6 @@ from rave_trio.inference.compact.kernels_protocol import (
     Planes,
     Rows,
     SurfaceTail,
-    remainders_at,
 )
 from rave_trio.inference.compact.mma_kernels import Head, Resize, Tail
 from rave_trio.inference.compact.sums import resizes_within_weights
@@ -279,7 +278,6 @@ class WgmmaKernels:
     ) -> None:
         """See the protocol."""
         tiling, kernel = self._trunk[parameters.reads]
-        adds = parameters.remains and parameters.scale
         self._put(
             raw,
             kernel,
@@ -291,8 +289,7 @@ class WgmmaKernels:
             parameters.bias,
             parameters.slope,
             parameters.scale,
-            source + remainders_at(height, width, tiling.features) if adds else 0,
-            target + remainders_at(rows.end, width, tiling.features) if parameters.remains else 0,
+            *parameters.remainders(source, target, height, width, rows.end, tiling.features),
             np.int32(rows.end),
         )
 
